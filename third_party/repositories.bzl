@@ -1,0 +1,43 @@
+"""The dependencies of pyrt for Bazel without bzlmod, taken from the system's packages.
+
+A workspace that uses pyrt calls pyrt_dependencies() from its WORKSPACE. What it has defined itself under the same name
+(its own Abseil, say) stays as it is.
+"""
+
+load("//third_party:stand_in.bzl", "stand_in_repository")
+load("//third_party/system:abseil.bzl", "system_abseil")
+load("//third_party/system:libraries.bzl", "system_benchmark", "system_googletest", "system_mimalloc")
+
+def _maybe(rule, name, **kwargs):
+    if not native.existing_rule(name):
+        rule(name = name, **kwargs)
+
+def pyrt_dependencies():
+    """Defines every repository that pyrt's BUILD files name, unless the workspace has one of that name already."""
+    _maybe(system_abseil, "com_google_absl")
+    _maybe(system_benchmark, "com_github_google_benchmark")
+    _maybe(system_googletest, "com_google_googletest")
+    _maybe(system_mimalloc, "mimalloc")
+
+    # Bazel would fetch these three from the net.
+    _maybe(
+        stand_in_repository,
+        "rules_cc",
+        files = {"//third_party/stand_ins:rules_cc.defs.bzl": "cc/defs.bzl"},
+    )
+    _maybe(
+        stand_in_repository,
+        "rules_java",
+        files = {"//third_party/stand_ins:rules_java.defs.bzl": "java/defs.bzl"},
+    )
+
+    # Only `bazel coverage` would run it, but every test names it.
+    _maybe(
+        stand_in_repository,
+        "remote_coverage_tools",
+        build_file_content = """\
+package(default_visibility = ["//visibility:public"])
+
+filegroup(name = "coverage_report_generator")
+""",
+    )
