@@ -54,6 +54,13 @@
 #define PYRT_TSAN 0
 #endif
 
+// Whether locks are announced to ThreadSanitizer: not on fibers, which it would take for one thread.
+#if PYRT_TSAN && !PYRT_DETSCHED
+#define PYRT_TSAN_HOOKS 1
+#else
+#define PYRT_TSAN_HOOKS 0
+#endif
+
 namespace pyrt::inline PYRT_VARIANT {
 
 // True in a build where one lock per interpreter serialises its threads (CPython's default build). False in a
