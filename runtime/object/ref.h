@@ -22,7 +22,7 @@
 namespace pyrt::inline PYRT_VARIANT {
 
 template <typename T>
-class [[nodiscard]] Ref {
+class Ref {
  public:
   using element_type = T;
 
