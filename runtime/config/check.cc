@@ -14,6 +14,7 @@ namespace {
 // std::atomic and not pyrt::Atomic: this file lies under the platform, and a fatal error is no scheduling
 // point.
 constinit std::atomic<FatalHook> fatal_hook{nullptr};
+constinit std::atomic<FatalInterceptor> fatal_interceptor{nullptr};
 constinit thread_local bool in_fatal = false;
 
 void WriteAll(const char* text, size_t size) {
@@ -28,6 +29,10 @@ void WriteAll(const char* text, size_t size) {
 }  // namespace
 
 FatalHook SetFatalHook(FatalHook hook) { return fatal_hook.exchange(hook, std::memory_order_acq_rel); }
+
+FatalInterceptor SetFatalInterceptor(FatalInterceptor interceptor) {
+  return fatal_interceptor.exchange(interceptor, std::memory_order_acq_rel);
+}
 
 void Fatal(const char* function, const char* format, ...) {
   if (in_fatal) std::abort();
@@ -46,6 +51,13 @@ void Fatal(const char* function, const char* format, ...) {
   used = std::strlen(line);
   if (used == sizeof(line) - 1) --used;  // truncated: the newline takes the last place
   line[used++] = '\n';
+
+  if (FatalInterceptor interceptor = fatal_interceptor.load(std::memory_order_acquire)) {
+    line[used] = '\0';
+    in_fatal = false;  // it may not return
+    interceptor(line);
+    in_fatal = true;
+  }
   WriteAll(line, used);
 
   if (FatalHook hook = fatal_hook.load(std::memory_order_acquire)) hook(STDERR_FILENO);

@@ -34,6 +34,11 @@ namespace pyrt::inline PYRT_VARIANT {
 using FatalHook = void (*)(int fd);
 FatalHook SetFatalHook(FatalHook hook);
 
+// Called by Fatal() with the finished line before it prints anything, and may leave by switching to another
+// stack for good: testing/detsched turns a fatal error into a failed schedule. Returns the previous one.
+using FatalInterceptor = void (*)(const char* line);
+FatalInterceptor SetFatalInterceptor(FatalInterceptor interceptor);
+
 // `condition` is evaluated once. `function` is the name that the message carries: the public function which
 // was misused, in pyrt's vocabulary or CPython's where the specification gives the text.
 #define PYRT_CHECK(condition, function, ...) \
