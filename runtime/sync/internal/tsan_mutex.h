@@ -11,7 +11,7 @@
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/platform.h"
 
-#if PYRT_TSAN && !PYRT_DETSCHED
+#if PYRT_TSAN_HOOKS
 #include <sanitizer/tsan_interface.h>
 #define PYRT_TSAN_CALL(call) call
 #else

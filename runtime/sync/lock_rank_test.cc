@@ -1,0 +1,75 @@
+#include "pyrt/runtime/sync/lock_rank.h"
+
+#include <string>
+#include <thread>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/runtime/sync/platform.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using HeadLock = RankedMutex<LockRank::kHeadLock>;
+using PendingLock = RankedMutex<LockRank::kPendingCalls>;
+static_assert(sizeof(HeadLock) == 1);
+
+TEST(LockRankTest, IncreasingOrderIsFine) {
+  HeadLock head;
+  PendingLock pending;
+  {
+    const RankedMutexLock<LockRank::kHeadLock> outer(head);
+    EXPECT_TRUE(LockRankHeld(LockRank::kHeadLock));
+    const RankedMutexLock<LockRank::kPendingCalls> inner(pending);
+    EXPECT_TRUE(LockRankHeld(LockRank::kPendingCalls));
+  }
+  if (kDebug) EXPECT_FALSE(LockRankHeld(LockRank::kHeadLock));
+  AssertNoRankedLockHeld("LockRankTest");
+  const RankedMutexLock<LockRank::kPendingCalls> alone(pending);
+}
+
+TEST(LockRankTest, FailedTryLeavesNoTrace) PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  HeadLock head;
+  head.Lock();
+  std::thread([&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    EXPECT_FALSE(head.TryLock());
+    EXPECT_EQ(head.LockTimed(0), LockStatus::kFailure);
+    AssertNoRankedLockHeld("LockRankTest");
+  }).join();
+  head.Unlock();
+}
+
+TEST(LockRankTest, EveryRankHasAName) {
+  for (int rank = 0; rank <= static_cast<int>(LockRank::kParkingBucket); ++rank) {
+    EXPECT_EQ(std::string(LockRankName(static_cast<LockRank>(rank))).substr(0, 1), "k") << rank;
+  }
+}
+
+TEST(LockRankDeathTest, WrongOrder) {
+  if (!kDebug) GTEST_SKIP() << "ranks are checked in debug builds";
+  EXPECT_DEATH(
+      []() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+        HeadLock head;
+        PendingLock pending;
+        pending.Lock();
+        head.Lock();
+      }(),
+      "lock order violated: taking kHeadLock while holding kPendingCalls");
+  EXPECT_DEATH(
+      []() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+        HeadLock one, other;
+        one.Lock();
+        other.TryLock();
+      }(),
+      "lock order violated: taking kHeadLock while holding kHeadLock");
+  EXPECT_DEATH(
+      []() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+        HeadLock head;
+        head.Lock();
+        AssertNoRankedLockHeld("Attach");
+      }(),
+      "Attach: called while holding kHeadLock");
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
