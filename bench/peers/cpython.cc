@@ -292,6 +292,10 @@ void AddPythonContext() {
 void Initialize() {
   PyConfig config;
   PyConfig_InitIsolatedConfig(&config);
+#ifdef PYRT_PEER_HOME
+  // Else CPython looks for its library beside the first python3 of the PATH, which may be another one.
+  PyConfig_SetBytesString(&config, &config.home, PYRT_PEER_HOME);
+#endif
   const PyStatus status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
   if (PyStatus_Exception(status)) Py_ExitStatusException(status);

@@ -1,0 +1,62 @@
+#include "pyrt/bench/harness.h"
+
+#include <cstdint>
+#include <sstream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace pyrt_bench {
+namespace {
+
+TEST(LatencyHistogramTest, BucketsAreContiguousAndAtMostOneSixteenthWide) {
+  for (size_t i = 0; i + 1 < LatencyHistogram::kBuckets; ++i) {
+    const uint64_t low = LatencyHistogram::LowerBound(i);
+    const uint64_t high = LatencyHistogram::LowerBound(i + 1);
+    ASSERT_LT(low, high);
+    ASSERT_EQ(LatencyHistogram::Bucket(low), i);
+    ASSERT_EQ(LatencyHistogram::Bucket(high - 1), i);
+    ASSERT_LE((high - low) * 16, std::max<uint64_t>(low, 16));
+  }
+}
+
+TEST(LatencyHistogramTest, QuantilesOfAnEvenSpread) {
+  LatencyHistogram histogram;
+  for (int64_t nanos = 1; nanos <= 100'000; ++nanos) histogram.Add(nanos);
+  EXPECT_NEAR(histogram.Quantile(0.5), 50'000, 2'000);
+  EXPECT_NEAR(histogram.Quantile(0.99), 99'000, 3'000);
+  EXPECT_LE(histogram.Quantile(1.0), 100'000);
+  EXPECT_EQ(histogram.max(), 100'000u);
+  EXPECT_EQ(histogram.count(), 100'000u);
+}
+
+TEST(LatencyHistogramTest, ExtremesStayInRange) {
+  LatencyHistogram histogram;
+  EXPECT_EQ(histogram.Quantile(0.5), 0);
+  histogram.Add(-5);
+  histogram.Add(INT64_MAX);
+  EXPECT_EQ(histogram.count(), 2u);
+  EXPECT_EQ(histogram.max(), static_cast<uint64_t>(INT64_MAX));
+}
+
+TEST(LatencyHistogramTest, EncodesAndMerges) {
+  LatencyHistogram a;
+  LatencyHistogram b;
+  a.Add(3);
+  a.Add(3);
+  b.Add(17);
+  a.Merge(b);
+  EXPECT_EQ(a.Encode(), "3*2,17*1");
+  EXPECT_EQ(a.count(), 3u);
+  EXPECT_EQ(a.max(), 17u);
+}
+
+TEST(JainIndexTest, OneWhenEqualOneNthWhenOneTakesAll) {
+  EXPECT_DOUBLE_EQ(JainIndex({5, 5, 5, 5}), 1.0);
+  EXPECT_DOUBLE_EQ(JainIndex({8, 0, 0, 0}), 0.25);
+  EXPECT_EQ(JainIndex({}), 0);
+}
+
+}  // namespace
+}  // namespace pyrt_bench

@@ -1,0 +1,240 @@
+"""From results to the cells of the table, and the table as text."""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional
+
+from report.results import median, paired_ratio, spread
+
+# Repetitions that differ by more than this share of their median are marked with "~".
+WIDE_SPREAD = 0.3
+
+
+@dataclass
+class Cell:
+    """One figure: the median over the repetitions, or why there is none."""
+
+    value: Optional[float] = None
+    spread: float = 0.0
+    note: Optional[str] = None
+    samples: Dict[int, float] = field(default_factory=dict)
+
+    def __str__(self):
+        if self.value is None:
+            return "-"
+        return number(self.value) + ("~" if self.spread > WIDE_SPREAD else "")
+
+
+@dataclass
+class Line:
+    """A row of the table, filled in."""
+
+    row: object
+    cells: Dict[str, Cell]  # column id -> cell
+    floor: Cell
+    gains: Dict[str, tuple]  # pyrt column id -> (gain, smallest, largest, peer column id)
+    met: Dict[str, Optional[bool]]  # pyrt column id -> target met; None without a target or a figure
+
+
+def number(value):
+    """Three significant digits and no exponent."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    if size >= 100:
+        return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 0.01:
+        return f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+    return f"{value:.1g}"
+
+
+def benchmark_name(row, column):
+    """What `column` calls the measurement of `row`; None where the row does not apply to it."""
+    if column.kind == "pyrt_gil":
+        return row.pyrt_name(gil=True)
+    if column.kind == "pyrt_ft":
+        return row.pyrt_name(gil=False)
+    if column.kind == "peer":
+        return row.peer
+    return row.floor
+
+
+def _cell(results, column, name, metric, unit):
+    if name is None:
+        return Cell(note="does not apply")
+    samples = results.samples(column.id, name, metric, unit)
+    if samples:
+        return Cell(median(samples), spread(samples), None, samples)
+    if column.note:
+        return Cell(note=column.note)
+    reason = results.error(column.id, name)
+    if reason is None and name not in column.benchmarks:
+        reason = f"no benchmark {name}"
+    if reason is None:
+        failures = results.failures.get(column.id)
+        reason = failures[0] if failures else f"{name} has no figure {metric}"
+    return Cell(note=reason)
+
+
+def _reference(line_cells, columns, gil):
+    """The Python to compare a pyrt column with: the newest of the same kind, else the newest with a GIL."""
+    peers = [c for c in columns if c.kind == "peer" and line_cells[c.id].value is not None]
+    same = [c for c in peers if c.gil == gil]
+    other = [c for c in peers if c.gil]
+    return (same or other or peers or [None])[-1]
+
+
+def build(rows, columns, results):
+    """Lines for all rows. `columns` holds the floor too; peers stand in the order of their versions."""
+    floor_column = next((c for c in columns if c.kind == "floor"), None)
+    lines = []
+    for row in rows:
+        cells = {c.id: _cell(results, c, benchmark_name(row, c), row.metric, row.unit)
+                 for c in columns if c.kind != "floor"}
+        floor = Cell(note="no floor") if floor_column is None else _cell(
+            results, floor_column, row.floor, row.floor_metric, row.unit)
+        gains, met = {}, {}
+        for column in columns:
+            if column.kind not in ("pyrt_gil", "pyrt_ft"):
+                continue
+            gil = column.kind == "pyrt_gil"
+            ours = cells[column.id]
+            target = row.target_of(gil)
+            met[column.id] = None if target is None or ours.value is None else target.met(ours.value, floor.value)
+            peer = _reference(cells, columns, gil)
+            if ours.value is None or peer is None:
+                continue
+            theirs = cells[peer.id].samples
+            ratio = (paired_ratio(theirs, ours.samples) if row.better == "lower"
+                     else paired_ratio(ours.samples, theirs))
+            if ratio is not None:
+                gains[column.id] = (*ratio, peer.id)
+        lines.append(Line(row, cells, floor, gains, met))
+    return lines
+
+
+def gain_text(line, column_id):
+    gain = line.gains.get(column_id)
+    return "-" if gain is None else number(gain[0]) + "x"
+
+
+def met_text(line, column_id):
+    return {True: "yes", False: "NO", None: "-"}[line.met.get(column_id)]
+
+
+def target_text(line):
+    """The target; both where the builds differ."""
+    gil, ft = line.row.target_of(True), line.row.target_of(False)
+    if gil is None and ft is None:
+        return "-"
+    return str(gil) if gil == ft else f"{gil or '-'}, ft {ft or '-'}"
+
+
+def columns_of(columns):
+    """(pyrt columns, peer columns), in order."""
+    return ([c for c in columns if c.kind in ("pyrt_gil", "pyrt_ft")], [c for c in columns if c.kind == "peer"])
+
+
+def render(lines, columns, bold=False) -> str:
+    pyrt, peers = columns_of(columns)
+    header = ["", "unit"] + [c.title for c in pyrt + peers] + ["floor"]
+    header += [f"gain {c.title.split()[-1]}" for c in pyrt] + ["target", "met"]
+    body: List[Optional[List[str]]] = []
+    group = None
+    for line in lines:
+        if line.row.group != group:
+            group = line.row.group
+            body.append([group])
+        body.append(["  " + line.row.title, line.row.unit] + [str(line.cells[c.id]) for c in pyrt + peers] +
+                    [str(line.floor)] + [gain_text(line, c.id) for c in pyrt] +
+                    [target_text(line), "/".join(met_text(line, c.id) for c in pyrt)])
+    return _align(header, body, left=(0, 1), bold=bold)
+
+
+def _align(header, body, left, bold):
+    widths = [len(h) for h in header]
+    for cells in body:
+        if len(cells) > 1:
+            widths = [max(width, len(cell)) for width, cell in zip(widths, cells)]
+    def text(cells):
+        return "  ".join(cell.ljust(width) if i in left else cell.rjust(width)
+                         for i, (cell, width) in enumerate(zip(cells, widths))).rstrip()
+    out = [text(header), "-" * (sum(widths) + 2 * (len(widths) - 1))]
+    for cells in body:
+        if len(cells) == 1:
+            out.append(f"\033[1m{cells[0]}\033[0m" if bold else cells[0])
+        else:
+            out.append(text(cells))
+    return "\n".join(out)
+
+
+# --- The second table: distributions -----------------------------------------------------------------------------
+
+
+@dataclass
+class Distribution:
+    """One side's latencies of one row: percentiles in the row's unit over all repetitions, and the price."""
+
+    column: object
+    histogram: Dict[int, int]
+    p50: float
+    p99: float
+    worst: float
+    count: int
+    rate: Optional[float]
+    fairness: Optional[float]
+    cpus: Optional[float]
+    sleeps: Optional[float]
+
+
+def distributions(line, columns, results) -> List[Distribution]:
+    from report import histogram as h
+    row, found = line.row, []
+    scale = {"ns": 1.0, "us": 1e3, "ms": 1e6}.get(row.unit, 1.0)
+    for column in columns:
+        if column.kind == "floor" or row.detail is None:
+            continue
+        name = benchmark_name(row, column)
+        merged = results.distribution(column.id, name, row.detail)
+        if not merged:
+            continue
+        worst = results.samples(column.id, name, f"{row.detail}_max_ns", row.unit)
+        worst = max(worst.values()) if worst else h.quantile(merged, 1.0) / scale
+        plain = lambda metric: median(results.samples(column.id, name, metric, "plain"))
+        found.append(Distribution(column, merged, min(worst, h.quantile(merged, 0.5) / scale),
+                                  min(worst, h.quantile(merged, 0.99) / scale), worst, sum(merged.values()), plain("switches_per_s"), plain("fairness"),
+                                  plain("cpus_used"), plain("sleeps_per_op")))
+    return found
+
+
+def render_distributions(lines, columns, results, bold=False) -> str:
+    header = ["", "", "p50", "p99", "max", "unit", "samples", "per second", "fairness", "CPUs used", "sleeps/op"]
+    body = []
+    optional = lambda value: "-" if value is None else number(value)
+    for line in lines:
+        rows = distributions(line, columns, results)
+        if not rows:
+            continue
+        body.append([line.row.group + ": " + line.row.title])
+        for d in rows:
+            body.append(["", d.column.title, number(d.p50), number(d.p99), number(d.worst), line.row.unit,
+                         str(d.count), optional(d.rate), optional(d.fairness), optional(d.cpus), optional(d.sleeps)])
+    return _align(header, body, left=(0, 1, 5), bold=bold) if body else ""
+
+
+def notes(lines, columns, results):
+    """One line per thing a reader should know: columns that are missing, programs that failed, odd gaps."""
+    out = [f"{c.title}: {c.note}" for c in columns if c.note]
+    for column in columns:
+        out += [f"{column.title}: {reason}" for reason in results.failures.get(column.id, [])]
+    missing = {}
+    for line in lines:
+        for column in columns:
+            cell = line.cells.get(column.id)
+            if cell is not None and cell.value is None and cell.note and cell.note.startswith("no benchmark "):
+                missing.setdefault(column.title, []).append(cell.note[len("no benchmark "):])
+    out += [f"{title}: not measured yet: {', '.join(dict.fromkeys(names))}" for title, names in missing.items()]
+    return list(dict.fromkeys(out))

@@ -1,0 +1,48 @@
+// How long it takes until another thread runs: forced switches, grants, and an I/O thread that wants back.
+//
+// On a bare Gil and an EvalBreaker per thread, the parts of which a thread state is made; CPython's side goes
+// through PyEval_SaveThread and the evaluation loop.
+
+#include "benchmark/benchmark.h"
+
+#include "pyrt/bench/contention.h"
+#include "pyrt/bench/harness.h"
+#include "pyrt/bench/pyrt_gil_host.h"
+
+namespace pyrt_bench {
+namespace {
+
+const ParkedThread parked_thread;
+
+void BM_ForcedSwitch(benchmark::State& state) {
+  PyrtGilHost host;
+  MeasureForcedSwitches(state, host, static_cast<int>(state.range(0)), state.range(1));
+}
+BENCHMARK(BM_ForcedSwitch)
+    ->ArgNames({"pollers", "interval_us"})
+    ->ArgsProduct({{2, 4, 8}, {1, 50, 5000}})
+    ->Iterations(1)
+    ->UseManualTime();
+
+// asked:1, the waiter has asked for a drop and spins for the grant; asked:0, it sleeps until the interval is
+// over.
+void BM_Grant(benchmark::State& state) {
+  PyrtGilHost host;
+  const bool asked = state.range(0) != 0;
+  MeasureGrant(state, host, asked ? 1 : 100'000, asked ? 20 : 200);
+}
+BENCHMARK(BM_Grant)->ArgName("asked")->Arg(0)->Arg(1)->Iterations(1)->UseManualTime();
+
+void BM_Reattach(benchmark::State& state) {
+  PyrtGilHost host;
+  host.SetPolicy(state.range(1) != 0 ? pyrt::SwitchPolicy::kInteractive : pyrt::SwitchPolicy::kInterval);
+  MeasureReattach(state, host, static_cast<int>(state.range(0)), 5000);
+}
+BENCHMARK(BM_Reattach)
+    ->ArgNames({"busy", "interactive"})
+    ->ArgsProduct({{1, 4}, {0, 1}})
+    ->Iterations(1)
+    ->UseManualTime();
+
+}  // namespace
+}  // namespace pyrt_bench
