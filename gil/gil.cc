@@ -106,7 +106,8 @@ bool Gil::TryAcquireWord() {
 
 void Gil::SetHolder(GilHolder& holder) {
   if (last_holder_.load(kRelaxed) == &holder) return;
-  last_holder_.store(&holder, kRelaxed);
+  // Release: a waiter that asks reaches into the holder (RequestDrop).
+  last_holder_.store(&holder, kRelease);
   switch_number_.store(switch_number_.load(kRelaxed) + 1, kRelaxed);
   bias_countdown_.Set(bias_threshold_.load(kRelaxed));
 }
@@ -195,9 +196,9 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
     if (may_spin && budget > 0 && queue_.spinner == nullptr && wake_head.futex == nullptr &&
         (is_head || short_wait)) {
       queue_.spinner = &waiter;
-      queue_lock_.Unlock();
       // One that has asked spins for the answer; the interval that runs on beside it is for asking again.
       const int64_t until = waiter.requested ? now + budget : std::min<int64_t>(deadline, now + budget);
+      queue_lock_.Unlock();
       const bool acquired = SpinForGrant(waiter, until, is_head);
       if (waiter.signal.load(kAcquire) == GilWaiter::kGranted) return TakeResult::kTaken;  // already dequeued
       queue_lock_.Lock();
@@ -284,7 +285,7 @@ void Gil::RestartInterval(int64_t now) {
 }
 
 void Gil::RequestDrop(GilWaiter& waiter) {
-  GilHolder* const owner = last_holder_.load(kRelaxed);
+  GilHolder* const owner = last_holder_.load(kAcquire);
   if (owner == nullptr || word_.load(kRelaxed) != kHeld) return;
   // `owner` is alive: its Forget takes the queue lock and removes it from last_holder_. It may have let go by
   // now; then the request is stale, and its next take or yield clears it.
@@ -299,7 +300,7 @@ void Gil::Withdraw(GilWaiter& waiter, int64_t now) {
   Dequeue(waiter, now);
   if (preempted_ == &waiter.holder) preempted_ = nullptr;
   if (waiter.requested && !PYRT_MUTANT(gh_96387_keep_drop_request)) {
-    if (GilHolder* const owner = last_holder_.load(kRelaxed)) ClearRequest(*owner);
+    if (GilHolder* const owner = last_holder_.load(kAcquire)) ClearRequest(*owner);
     ++stats_.withdrawn;
   }
   if (queue_.empty()) return;
