@@ -23,7 +23,7 @@ TEST(LockRankTest, IncreasingOrderIsFine) {
     const RankedMutexLock<LockRank::kPendingCalls> inner(pending);
     EXPECT_TRUE(LockRankHeld(LockRank::kPendingCalls));
   }
-  if (kDebug) EXPECT_FALSE(LockRankHeld(LockRank::kHeadLock));
+  EXPECT_NE(LockRankHeld(LockRank::kHeadLock), kDebug) << "a release build does not know";
   AssertNoRankedLockHeld("LockRankTest");
   const RankedMutexLock<LockRank::kPendingCalls> alone(pending);
 }
@@ -57,7 +57,8 @@ TEST(LockRankDeathTest, WrongOrder) {
       "lock order violated: taking kHeadLock while holding kPendingCalls");
   EXPECT_DEATH(
       []() PYRT_NO_THREAD_SAFETY_ANALYSIS {
-        HeadLock one, other;
+        HeadLock one;
+        HeadLock other;
         one.Lock();
         other.TryLock();
       }(),
