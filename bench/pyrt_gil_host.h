@@ -5,10 +5,9 @@
 
 #include <cstdint>
 
-#include "pyrt/ceval_breaker/eval_breaker.h"
 #include "pyrt/gil/gil.h"
 #include "pyrt/runtime/config/check.h"
-#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/sync/platform.h"
 
 namespace pyrt_bench {
 
@@ -16,7 +15,6 @@ class PyrtGilHost {
  public:
   void SetIntervalUs(int64_t micros) { gil_.set_interval(static_cast<uint64_t>(micros)); }
   void SetPolicy(pyrt::SwitchPolicy policy) { gil_.set_policy(policy); }
-  pyrt::Gil& gil() { return gil_; }
 
   class Thread {
    public:
@@ -33,16 +31,18 @@ class PyrtGilHost {
     template <typename Ticker>
     void RunPolling(Ticker& ticker) {
       while (ticker.Tick()) {
-        if (!breaker_.AnyPending()) [[likely]]
+        if (breaker_.load(pyrt::kRelaxed) == 0) [[likely]]
           continue;
         PYRT_CHECK(gil_.Yield(holder_) == pyrt::Gil::TakeResult::kTaken, "Yield", "the GIL was not taken");
       }
     }
 
    private:
+    static constexpr uintptr_t kDropRequest = 1;
+
     pyrt::Gil& gil_;
-    pyrt::EvalBreaker breaker_;
-    pyrt::GilHolder holder_{breaker_.word(), pyrt::BreakerBit(pyrt::BreakerEvent::kGilDropRequest)};
+    pyrt::Atomic<uintptr_t> breaker_{0};
+    pyrt::GilHolder holder_{&breaker_, kDropRequest};
   };
 
  private:
