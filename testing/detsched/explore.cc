@@ -1,0 +1,317 @@
+// Explore(): schedule after schedule until one fails, then a simpler one that fails too, then the report.
+
+#include <algorithm>
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pyrt/runtime/config/check.h"
+#include "pyrt/testing/detsched/internal/choosers.h"
+#include "pyrt/testing/detsched/internal/engine.h"
+#include "pyrt/testing/detsched/internal/isolation.h"
+#include "pyrt/testing/detsched/scheduler.h"
+
+namespace pyrt::inline PYRT_VARIANT::detsched {
+namespace {
+
+using internal::Chooser;
+using internal::Engine;
+
+constexpr int kShrinkRuns = 1000;
+constexpr size_t kReportedSteps = 400;
+
+const char* StrategyName(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::kRandom:
+      return "random";
+    case Strategy::kPct:
+      return "pct";
+    case Strategy::kExhaustive:
+      return "exhaustive";
+    case Strategy::kReplay:
+      return "replay";
+    case Strategy::kBytes:
+      return "bytes";
+  }
+  return "?";
+}
+
+const char* FailureName(Failure failure) {
+  switch (failure) {
+    case Failure::kNone:
+      return "none";
+    case Failure::kCheck:
+      return "check";
+    case Failure::kFatal:
+      return "fatal error";
+    case Failure::kRace:
+      return "data race";
+    case Failure::kDeadlock:
+      return "deadlock";
+    case Failure::kLivelock:
+      return "livelock";
+    case Failure::kInvariant:
+      return "invariant";
+    case Failure::kException:
+      return "exception";
+    case Failure::kUsage:
+      return "wrong use of detsched";
+    case Failure::kCrash:
+      return "crash";
+  }
+  return "?";
+}
+
+void InterceptFatal(const char* line) {
+  Engine* engine = internal::engine;
+  if (engine == nullptr || !engine->InSchedule()) return;
+  std::string message = line;
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  if (engine->options().catch_fatal) engine->FailWith(Failure::kFatal, message);
+  std::fprintf(stderr, "detsched: the interleaving that led here:\n%s",
+               engine->Interleaving(kReportedSteps).c_str());
+}
+
+Options WithEnvironment(Options options) {
+  const bool seeded = options.strategy == Strategy::kRandom || options.strategy == Strategy::kPct;
+  if (const char* trace = std::getenv("PYRT_DETSCHED_REPLAY"); trace != nullptr && *trace != '\0') {
+    options.strategy = Strategy::kReplay;
+    options.trace = trace;
+    options.max_schedules = 1;
+    options.shrink = false;
+  } else if (seeded) {
+    if (const char* seed = std::getenv("PYRT_DETSCHED_SEED"); seed != nullptr && *seed != '\0') {
+      options.seed = std::strtoull(seed, nullptr, 0);
+    }
+    if (const char* factor = std::getenv("PYRT_DETSCHED_SCHEDULES"); factor != nullptr && *factor != '\0') {
+      options.max_schedules *= std::max<uint64_t>(1, std::strtoull(factor, nullptr, 0));
+    }
+  }
+  if (options.stale_reads == Options::kStrategyDefault) {
+    options.stale_reads = options.strategy == Strategy::kExhaustive ? 2 : Options::kUnlimited;
+  }
+  return options;
+}
+
+// The same budgets as the schedule was found with, or its choices would mean something else.
+std::unique_ptr<Chooser> MakeChooser(const Options& options) {
+  switch (options.strategy) {
+    case Strategy::kRandom:
+      return std::make_unique<internal::RandomChooser>(options);
+    case Strategy::kPct:
+      return std::make_unique<internal::PctChooser>(options);
+    case Strategy::kExhaustive:
+      return std::make_unique<internal::ExhaustiveChooser>(options);
+    case Strategy::kBytes:
+      return std::make_unique<internal::BytesChooser>(options.bytes, options.bytes_size);
+    case Strategy::kReplay:
+      break;
+  }
+  std::vector<uint8_t> choices;
+  PYRT_CHECK(internal::DecodeTrace(options.trace, &choices), "detsched::Explore", "'%s' is not a trace",
+             options.trace.c_str());
+  return std::make_unique<internal::ReplayChooser>(std::move(choices));
+}
+
+class Exploration {
+ public:
+  Exploration(Engine* engine, const Options& options, const std::function<void(Schedule&)>& body)
+      : engine_(*engine), options_(options), body_([&body] {
+          Schedule schedule;
+          body(schedule);
+        }) {}
+
+  Result Run() {
+    const auto start = std::chrono::steady_clock::now();
+    Search();
+    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (result_.ok()) {
+      result_.report = Summary();
+    } else {
+      if (options_.shrink && result_.failure != Failure::kUsage) Shrink();
+      Report();
+    }
+    if (options_.reset) options_.reset();
+    return std::move(result_);
+  }
+
+ private:
+  bool RunOne(Chooser* chooser) {
+    if (options_.reset) options_.reset();
+    return engine_.RunSchedule(body_, chooser);
+  }
+
+  void Search() {
+    const std::unique_ptr<Chooser> chooser = MakeChooser(options_);
+    auto* exhaustive = options_.strategy == Strategy::kExhaustive
+                           ? static_cast<internal::ExhaustiveChooser*>(chooser.get())
+                           : nullptr;
+    if (exhaustive != nullptr) {
+      // One schedule ahead: it initialises what the code under test initialises once, so that the others are
+      // alike, and shows whether there is an invariant.
+      internal::ReplayChooser first({});
+      if (!RunOne(&first)) return TakeFailure(0);
+      if (engine_.has_invariants()) exhaustive->DisableSleepSets();
+    }
+    for (;;) {
+      const bool passed = RunOne(chooser.get());
+      ++result_.schedules;
+      result_.steps += engine_.steps();
+      if (exhaustive != nullptr) result_.pruned += exhaustive->redundant();
+      if (!passed) {
+        const bool seeded = options_.strategy == Strategy::kRandom || options_.strategy == Strategy::kPct;
+        return TakeFailure(seeded ? static_cast<internal::SeededChooser*>(chooser.get())->seed() : 0);
+      }
+      const bool more = chooser->Next(engine_.steps());
+      if (exhaustive != nullptr) result_.diverged = exhaustive->diverged();
+      if (!more) {
+        result_.complete = exhaustive != nullptr && result_.diverged == 0;
+        return;
+      }
+      if (result_.schedules >= options_.max_schedules) return;
+    }
+  }
+
+  void TakeFailure(uint64_t seed) {
+    result_.failure = engine_.failure();
+    result_.message = engine_.message();
+    result_.seed = seed;
+    choices_ = engine_.choices();
+    Trim(&choices_);
+  }
+
+  static void Trim(std::vector<uint8_t>* choices) {
+    while (!choices->empty() && choices->back() == 0) choices->pop_back();
+  }
+
+  // Fewer choices that are not 0, then a shorter schedule.
+  struct Measure {
+    size_t choices;
+    uint64_t steps;
+    bool operator<(const Measure& other) const {
+      return choices != other.choices ? choices < other.choices : steps < other.steps;
+    }
+  };
+  static size_t NonZero(const std::vector<uint8_t>& choices) {
+    return static_cast<size_t>(
+        std::count_if(choices.begin(), choices.end(), [](uint8_t c) { return c != 0; }));
+  }
+
+  // Runs the candidate, and adopts it if it fails in the same way and is simpler.
+  bool Try(std::vector<uint8_t> candidate) {
+    if (++shrink_runs_ > kShrinkRuns) return false;
+    internal::ReplayChooser chooser(std::move(candidate));
+    if (RunOne(&chooser) || engine_.failure() != result_.failure) return false;
+    std::vector<uint8_t> ran = engine_.choices();
+    Trim(&ran);
+    const Measure measure{NonZero(ran), engine_.steps()};
+    if (!(measure < best_)) return false;
+    best_ = measure;
+    choices_ = std::move(ran);
+    result_.message = engine_.message();
+    return true;
+  }
+
+  void Shrink() {
+    best_ = {NonZero(choices_), engine_.steps()};
+    found_choices_ = best_.choices;
+    bool improved = true;
+    while (improved && shrink_runs_ < kShrinkRuns) {
+      improved = false;
+      for (size_t chunk = std::max<size_t>(1, best_.choices / 2); chunk > 0; chunk /= 2) {
+        for (size_t first = 0; first < NonZero(choices_);) {
+          std::vector<uint8_t> candidate = choices_;
+          size_t seen = 0;
+          for (uint8_t& choice : candidate) {
+            if (choice != 0 && seen++ >= first && seen <= first + chunk) choice = 0;
+          }
+          if (Try(std::move(candidate))) {
+            improved = true;
+          } else {
+            first += chunk;
+          }
+          if (shrink_runs_ >= kShrinkRuns) return;
+        }
+      }
+      // A choice that is left out altogether moves those behind it.
+      for (size_t i = 0; i < choices_.size() && shrink_runs_ < kShrinkRuns; ++i) {
+        std::vector<uint8_t> candidate = choices_;
+        candidate.erase(candidate.begin() + static_cast<ptrdiff_t>(i));
+        if (Try(std::move(candidate))) improved = true;
+      }
+    }
+  }
+
+  std::string Summary() const {
+    char text[256];
+    std::snprintf(text, sizeof(text),
+                  "detsched: %s: %" PRIu64 " schedules (%" PRIu64 " cut short), %" PRIu64
+                  " steps, %.3f s, %.0f schedules/s%s%s",
+                  StrategyName(options_.strategy), result_.schedules, result_.pruned, result_.steps,
+                  result_.seconds, static_cast<double>(result_.schedules) / std::max(result_.seconds, 1e-9),
+                  result_.complete ? ", complete" : "", result_.diverged != 0 ? ", DIVERGED" : "");
+    return text;
+  }
+
+  void Report() {
+    // The engine still holds the last schedule; show the one that is reported.
+    internal::ReplayChooser chooser(choices_);
+    const bool repeated = !RunOne(&chooser) && engine_.failure() == result_.failure;
+    result_.trace = internal::EncodeTrace(choices_);
+    char text[256];
+    std::string& report = result_.report;
+    report = std::string("detsched: ") + FailureName(result_.failure) + ": " + result_.message + "\n";
+    std::snprintf(text, sizeof(text), "found by %s in schedule %" PRIu64, StrategyName(options_.strategy),
+                  result_.schedules);
+    report += text;
+    if (result_.seed != 0) {
+      std::snprintf(text, sizeof(text), ", seed 0x%" PRIx64, result_.seed);
+      report += text;
+    }
+    if (shrink_runs_ != 0) {
+      std::snprintf(text, sizeof(text), "; %zu choices shrunk to %zu in %d runs", found_choices_,
+                    NonZero(choices_), std::min(shrink_runs_, kShrinkRuns));
+      report += text;
+    }
+    report += "\nfibers: " + engine_.FiberStates() + "\n";
+    if (!repeated)
+      report += "WARNING: the schedule does not repeat; the interleaving is that of another run\n";
+    report += engine_.Interleaving(kReportedSteps);
+    report += "replay: Options::Replay(\"" + result_.trace + "\"), or PYRT_DETSCHED_REPLAY=" + result_.trace +
+              " in the environment\n";
+  }
+
+  Engine& engine_;
+  const Options& options_;
+  const std::function<void()> body_;
+  Result result_;
+  std::vector<uint8_t> choices_;
+  Measure best_{};
+  size_t found_choices_ = 0;
+  int shrink_runs_ = 0;
+};
+
+Result ExploreHere(const Options& options, const std::function<void(Schedule&)>& body) {
+  // The engine stays for the next exploration, with its stacks and tables.
+  static Engine* const engine = new Engine;
+  engine->set_options(options);
+  const FatalInterceptor previous = SetFatalInterceptor(&InterceptFatal);
+  Result result = Exploration(engine, options, body).Run();
+  SetFatalInterceptor(previous);
+  return result;
+}
+
+}  // namespace
+
+Result Explore(const Options& options, const std::function<void(Schedule&)>& body) {
+  PYRT_CHECK(internal::engine == nullptr, "detsched::Explore", "called from within a schedule");
+  const Options complete = WithEnvironment(options);
+  if (!complete.isolate) return ExploreHere(complete, body);
+  return internal::RunIsolated([&] { return ExploreHere(complete, body); });
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT::detsched

@@ -1,0 +1,201 @@
+#include "pyrt/testing/detsched/internal/context.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+
+#include "pyrt/runtime/config/check.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define PYRT_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PYRT_ASAN 1
+#endif
+#endif
+#ifndef PYRT_ASAN
+#define PYRT_ASAN 0
+#endif
+
+#if PYRT_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if PYRT_TSAN
+extern "C" {
+void* __tsan_get_current_fiber();
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+}
+#endif
+
+#if !PYRT_DETSCHED_UCONTEXT
+// void pyrt_detsched_switch(void** save, void* load): pushes the callee-saved registers, stores the stack
+// pointer in *save, takes `load` as the stack pointer and pops the same registers. The floating point control
+// words are not switched: no pyrt code changes them.
+extern "C" void pyrt_detsched_switch(void** save, void* load) __attribute__((visibility("hidden")));
+#if defined(__x86_64__)
+asm(R"(
+.pushsection .text
+.hidden pyrt_detsched_switch
+.globl pyrt_detsched_switch
+.type pyrt_detsched_switch, @function
+.balign 16
+pyrt_detsched_switch:
+  .cfi_startproc
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+  .cfi_endproc
+.size pyrt_detsched_switch, .-pyrt_detsched_switch
+.popsection
+)");
+#else
+asm(R"(
+.pushsection .text
+.hidden pyrt_detsched_switch
+.globl pyrt_detsched_switch
+.type pyrt_detsched_switch, %function
+.balign 16
+pyrt_detsched_switch:
+  .cfi_startproc
+  sub sp, sp, #160
+  stp x19, x20, [sp, #0]
+  stp x21, x22, [sp, #16]
+  stp x23, x24, [sp, #32]
+  stp x25, x26, [sp, #48]
+  stp x27, x28, [sp, #64]
+  stp x29, x30, [sp, #80]
+  stp d8, d9, [sp, #96]
+  stp d10, d11, [sp, #112]
+  stp d12, d13, [sp, #128]
+  stp d14, d15, [sp, #144]
+  mov x9, sp
+  str x9, [x0]
+  mov sp, x1
+  ldp x19, x20, [sp, #0]
+  ldp x21, x22, [sp, #16]
+  ldp x23, x24, [sp, #32]
+  ldp x25, x26, [sp, #48]
+  ldp x27, x28, [sp, #64]
+  ldp x29, x30, [sp, #80]
+  ldp d8, d9, [sp, #96]
+  ldp d10, d11, [sp, #112]
+  ldp d12, d13, [sp, #128]
+  ldp d14, d15, [sp, #144]
+  add sp, sp, #160
+  ret
+  .cfi_endproc
+.size pyrt_detsched_switch, .-pyrt_detsched_switch
+.popsection
+)");
+#endif
+#endif
+
+namespace pyrt::inline PYRT_VARIANT::detsched::internal {
+namespace {
+
+size_t PageSize() {
+  static const size_t size = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+}  // namespace
+
+Context* Context::left_ = nullptr;
+
+Context::~Context() {
+  if (stack_ != nullptr) ::munmap(stack_ - PageSize(), kStackSize + PageSize());
+}
+
+bool Context::OwnsAddress(const void* address) const {
+  const char* byte = static_cast<const char*>(address);
+  return stack_ != nullptr && byte >= stack_ && byte < stack_ + kStackSize;
+}
+
+void Context::Prepare(Entry entry) {
+  if (stack_ == nullptr) {
+    const size_t guard = PageSize();
+    void* map = ::mmap(nullptr, kStackSize + guard, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    PYRT_CHECK(map != MAP_FAILED, "detsched", "no memory for the stack of a fiber");
+    PYRT_CHECK(::mprotect(map, guard, PROT_NONE) == 0, "detsched", "cannot protect the stack of a fiber");
+    stack_ = static_cast<char*>(map) + guard;
+    asan_bottom_ = stack_;
+    asan_size_ = kStackSize;
+#if PYRT_TSAN
+    tsan_fiber_ = __tsan_create_fiber(0);
+#endif
+  }
+#if PYRT_ASAN
+  __asan_unpoison_memory_region(stack_, kStackSize);
+#endif
+  fake_stack_ = nullptr;
+#if PYRT_DETSCHED_UCONTEXT
+  ::getcontext(&ucontext_);
+  ucontext_.uc_stack.ss_sp = stack_;
+  ucontext_.uc_stack.ss_size = kStackSize;
+  ucontext_.uc_link = nullptr;
+  ::makecontext(&ucontext_, entry, 0);
+#elif defined(__x86_64__)
+  // Six registers, the address that `ret` takes, and a null return address above it for the unwinder: at the
+  // entry the stack pointer is 8 below a multiple of 16, as after a call.
+  void** top = reinterpret_cast<void**>(stack_ + kStackSize);
+  *--top = nullptr;
+  *--top = reinterpret_cast<void*>(entry);
+  for (int i = 0; i < 6; ++i) *--top = nullptr;
+  stack_pointer_ = top;
+#else
+  void** top = reinterpret_cast<void**>(stack_ + kStackSize) - 20;
+  for (int i = 0; i < 20; ++i) top[i] = nullptr;
+  top[11] = reinterpret_cast<void*>(entry);  // x30
+  stack_pointer_ = top;
+#endif
+}
+
+void Context::Switch(Context& from, Context& to) {
+  left_ = &from;
+#if PYRT_TSAN
+  if (from.tsan_fiber_ == nullptr) from.tsan_fiber_ = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(to.tsan_fiber_, 0);
+#endif
+#if PYRT_ASAN
+  __sanitizer_start_switch_fiber(&from.fake_stack_, to.asan_bottom_, to.asan_size_);
+#endif
+#if PYRT_DETSCHED_UCONTEXT
+  ::swapcontext(&from.ucontext_, &to.ucontext_);
+#else
+  pyrt_detsched_switch(&from.stack_pointer_, to.stack_pointer_);
+#endif
+#if PYRT_ASAN
+  FinishSwitch(from.fake_stack_);
+#endif
+}
+
+void Context::Entered() {
+#if PYRT_ASAN
+  FinishSwitch(nullptr);
+#endif
+}
+
+#if PYRT_ASAN
+// AddressSanitizer tells here where the stack lies that was left; of the caller's own we do not know it.
+void Context::FinishSwitch(void* fake_stack) {
+  __sanitizer_finish_switch_fiber(fake_stack, &left_->asan_bottom_, &left_->asan_size_);
+}
+#endif
+
+}  // namespace pyrt::inline PYRT_VARIANT::detsched::internal

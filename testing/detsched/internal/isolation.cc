@@ -1,0 +1,117 @@
+#include "pyrt/testing/detsched/internal/isolation.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "pyrt/runtime/config/check.h"
+
+namespace pyrt::inline PYRT_VARIANT::detsched::internal {
+namespace {
+
+// The part of a Result that is plain data, and the lengths of the three texts that follow it.
+struct Header {
+  Failure failure;
+  bool complete;
+  uint64_t schedules, pruned, steps, diverged, seed;
+  double seconds;
+  size_t sizes[3];
+};
+
+bool WriteAll(int fd, const void* data, size_t size) {
+  const char* at = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t written = ::write(fd, at, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    at += written;
+    size -= static_cast<size_t>(written);
+  }
+  return true;
+}
+
+bool ReadAll(int fd, void* data, size_t size) {
+  char* at = static_cast<char*>(data);
+  while (size > 0) {
+    const ssize_t got = ::read(fd, at, size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    at += got;
+    size -= static_cast<size_t>(got);
+  }
+  return true;
+}
+
+bool Send(int fd, const Result& result) {
+  Header header{};
+  header.failure = result.failure;
+  header.complete = result.complete;
+  header.schedules = result.schedules;
+  header.pruned = result.pruned;
+  header.steps = result.steps;
+  header.diverged = result.diverged;
+  header.seed = result.seed;
+  header.seconds = result.seconds;
+  const std::string* const texts[] = {&result.message, &result.trace, &result.report};
+  for (int i = 0; i < 3; ++i) header.sizes[i] = texts[i]->size();
+  bool sent = WriteAll(fd, &header, sizeof(header));
+  for (const std::string* text : texts) sent = sent && WriteAll(fd, text->data(), text->size());
+  return sent;
+}
+
+bool Receive(int fd, Result* result) {
+  Header header;
+  if (!ReadAll(fd, &header, sizeof(header))) return false;
+  result->failure = header.failure;
+  result->complete = header.complete;
+  result->schedules = header.schedules;
+  result->pruned = header.pruned;
+  result->steps = header.steps;
+  result->diverged = header.diverged;
+  result->seed = header.seed;
+  result->seconds = header.seconds;
+  std::string* const texts[] = {&result->message, &result->trace, &result->report};
+  for (int i = 0; i < 3; ++i) {
+    texts[i]->resize(header.sizes[i]);
+    if (!ReadAll(fd, texts[i]->data(), header.sizes[i])) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result RunIsolated(const std::function<Result()>& explore) {
+  int fds[2];
+  PYRT_CHECK(::pipe(fds) == 0, "detsched::Explore", "no pipe: %s", std::strerror(errno));
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  PYRT_CHECK(child >= 0, "detsched::Explore", "cannot fork: %s", std::strerror(errno));
+  if (child == 0) {
+    ::close(fds[0]);
+    const bool sent = Send(fds[1], explore());
+    std::fflush(nullptr);
+    ::_exit(sent ? 0 : 1);
+  }
+  ::close(fds[1]);
+  Result result;
+  const bool received = Receive(fds[0], &result);
+  ::close(fds[0]);
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (!received) {
+    result = Result{};
+    result.failure = Failure::kCrash;
+    result.message = WIFSIGNALED(status)
+                         ? std::string("the isolated process died: ") + ::strsignal(WTERMSIG(status))
+                         : "the isolated process ended with status " + std::to_string(WEXITSTATUS(status));
+    result.report = "detsched: crash: " + result.message + "\n";
+  }
+  return result;
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT::detsched::internal
