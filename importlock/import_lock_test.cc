@@ -1,0 +1,299 @@
+#include "pyrt/importlock/import_lock.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "pyrt/importlock/import_lock_test_util.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/sync/parking_lot.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+TEST(ImportLockTest, B100_IsRecursiveAndCountsExtraLevels) {
+  ImportLock lock;
+  EXPECT_FALSE(lock.Held());
+  lock.Acquire();
+  EXPECT_TRUE(lock.Held());
+  EXPECT_TRUE(lock.HeldByCurrentThread());
+  EXPECT_EQ(lock.owner(), CurrentThreadIdent());
+  EXPECT_EQ(lock.level(), 0u);
+  lock.Acquire();
+  EXPECT_EQ(lock.level(), 1u);
+  EXPECT_TRUE(lock.TryAcquire());
+  EXPECT_EQ(lock.AcquireTimed(0), LockStatus::kAcquired);
+  EXPECT_EQ(lock.level(), 3u);
+  for (size_t level = 3; level > 0; --level) {
+    EXPECT_TRUE(lock.Release().ok());
+    EXPECT_EQ(lock.level(), level - 1);
+    EXPECT_TRUE(lock.Held());
+  }
+  EXPECT_TRUE(lock.Release().ok());
+  EXPECT_FALSE(lock.Held());
+  EXPECT_EQ(lock.owner(), 0u);
+}
+
+void ExpectNotHolding(const absl::Status& status) {
+  EXPECT_TRUE(IsError(status, ErrorType::RuntimeError()));
+  EXPECT_EQ(std::string(status.message()), "not holding the import lock");
+}
+
+TEST(ImportLockTest, B100_ReleaseOfAFreeLockIsAnErrorWithCPythonsText) {
+  ImportLock lock;
+  ExpectNotHolding(lock.Release());
+  lock.Acquire();
+  EXPECT_TRUE(lock.Release().ok());
+  ExpectNotHolding(lock.Release());
+  EXPECT_FALSE(lock.Held());
+}
+
+TEST(ImportLockTest, B100_ReleaseByAStrangerIsAnErrorAndLockHeldMeansByAnybody) {
+  TestGil gil;
+  ImportLock lock;
+  gil.Attach();
+  lock.Acquire(gil.hooks());
+  lock.Acquire(gil.hooks());
+  gil.Detach();
+  std::thread([&] {
+    const TestAttached attached(gil);
+    EXPECT_TRUE(lock.Held());
+    EXPECT_FALSE(lock.HeldByCurrentThread());
+    EXPECT_FALSE(lock.TryAcquire());
+    EXPECT_EQ(lock.AcquireTimed(0), LockStatus::kFailure);
+    ExpectNotHolding(lock.Release());
+  }).join();
+  gil.Attach();
+  EXPECT_EQ(lock.level(), 1u);
+  EXPECT_TRUE(lock.Release().ok());
+  EXPECT_TRUE(lock.Release().ok());
+  gil.Detach();
+}
+
+TEST(ImportLockTest, WaiterDetachesAndOwnsTheLockAfterwards) {
+  TestGil gil;
+  ImportLock lock;
+  gil.Attach();
+  lock.Acquire(gil.hooks());
+  gil.Detach();
+  std::thread waiter([&] {
+    const TestAttached attached(gil);
+    lock.Acquire(gil.hooks());
+    EXPECT_TRUE(lock.HeldByCurrentThread());
+    EXPECT_EQ(lock.level(), 0u);
+    EXPECT_TRUE(lock.Release().ok());
+  });
+  EXPECT_TRUE(Eventually([&] { return gil.times_detached() == 1; }));
+  gil.Attach();
+  EXPECT_TRUE(lock.Release().ok());
+  gil.Detach();
+  waiter.join();
+  EXPECT_EQ(gil.times_detached(), 1u);
+  EXPECT_FALSE(lock.Held());
+}
+
+TEST(ImportLockTest, TimedWaitEndsAtItsTimeAndLeavesNoTrace) {
+  TestGil gil;
+  ImportLock lock;
+  gil.Attach();
+  lock.Acquire(gil.hooks());
+  gil.Detach();
+  std::thread([&] {
+    const TestAttached attached(gil);
+    const int64_t start = MonotonicNow();
+    EXPECT_EQ(lock.AcquireTimed(3 * kNanosPerMilli, gil.hooks()), LockStatus::kFailure);
+    EXPECT_GE(MonotonicNow() - start, 3 * kNanosPerMilli);
+    EXPECT_TRUE(lock.Held());
+  }).join();
+  gil.Attach();
+  EXPECT_TRUE(lock.Release().ok());
+  EXPECT_EQ(lock.AcquireTimed(kNanosPerMilli, gil.hooks()), LockStatus::kAcquired);
+  EXPECT_TRUE(lock.Release().ok());
+  gil.Detach();
+}
+
+TEST(ImportLockTest, MustFailIsAskedBeforeTheSleepByATimedWaitOnly) {
+  TestGil gil;
+  ImportLock lock;
+  gil.Attach();
+  lock.Acquire(gil.hooks());
+  gil.Detach();
+  WaitHooks finalizing = *gil.hooks();
+  finalizing.must_fail = [](void*) { return true; };
+  std::thread([&] {
+    const TestAttached attached(gil);
+    EXPECT_EQ(lock.AcquireTimed(kForever, &finalizing), LockStatus::kFailure);
+  }).join();
+  std::thread untimed([&] {
+    const TestAttached attached(gil);
+    lock.Acquire(&finalizing);
+    EXPECT_TRUE(lock.Release().ok());
+  });
+  EXPECT_TRUE(Eventually([&] { return gil.times_detached() == 1; }));
+  gil.Attach();
+  EXPECT_TRUE(lock.Release().ok());
+  gil.Detach();
+  untimed.join();
+}
+
+TEST(ImportLockTest, AThreadThatIsOvertakenForTooLongGetsTheLockHandedOver) {
+  TestGil gil;
+  ImportLock lock;
+  gil.Attach();
+  lock.Acquire(gil.hooks());
+  gil.Detach();
+  Atomic<bool> done{false};
+  std::thread waiter([&] {
+    const TestAttached attached(gil);
+    lock.Acquire(gil.hooks());
+    done.store(true, kRelease);
+    EXPECT_TRUE(lock.Release().ok());
+  });
+  EXPECT_TRUE(Eventually([&] { return gil.times_detached() == 1; }));
+  const int64_t overdue = MonotonicNow() + 2 * kNanosPerMilli;
+  EXPECT_TRUE(Eventually([&] { return MonotonicNow() > overdue; }));
+  gil.Attach();
+  EXPECT_TRUE(lock.Release().ok());
+  // Nobody else can have it: it belongs to the waiter already, which may or may not run yet.
+  if constexpr (kGilEnabled) {
+    EXPECT_FALSE(lock.TryAcquire());
+  }
+  gil.Detach();
+  waiter.join();
+  EXPECT_TRUE(done.load(kAcquire));
+  EXPECT_FALSE(lock.Held());
+}
+
+TEST(ImportLockTest, StressConservesACounterThatItGuards) {
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 20'000;
+  TestGil gil;
+  ImportLock lock;
+  int64_t counter = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < kRounds; ++round) {
+        const TestAttached attached(gil);
+        const ImportLockScope scope(lock, gil.hooks());
+        const int64_t before = counter;
+        if (round % 64 == i) {  // a switch while the lock is held
+          gil.Detach();
+          gil.Attach();
+        }
+        if (round % 16 == 0) {
+          const ImportLockScope again(lock, gil.hooks());
+          counter = before + 1;
+        } else {
+          counter = before + 1;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(counter, int64_t{kThreads} * kRounds);
+  EXPECT_FALSE(lock.Held());
+  EXPECT_EQ(lock.level(), 0u);
+}
+
+// Forks with the lock at `level` (-1: not owned) and runs `child`, whose result is the exit status.
+template <typename Child>
+int ForkAndWait(ImportLock& lock, Child child) {
+  lock.BeforeFork();
+  const pid_t pid = ForkProcess();
+  if (pid == 0) {
+    PlatformAfterForkInChild();
+    ParkingLot::AfterForkInChild();
+    lock.AfterForkInChild();
+    _exit(child());
+  }
+  lock.AfterForkInParent();
+  int status = -1;
+  EXPECT_EQ(waitpid(pid, &status, 0), pid);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
+}
+
+TEST(ImportLockTest, B101_ForkKeepsTheNestingAndTheChildOwnsIt) {
+  ImportLock lock;
+  EXPECT_EQ(ForkAndWait(lock, [&] { return lock.Held() ? 1 : 42; }), 42);
+  EXPECT_FALSE(lock.Held());
+  lock.Acquire();
+  lock.Acquire();
+  EXPECT_EQ(ForkAndWait(lock,
+                        [&] {
+                          if (lock.owner() != CurrentThreadIdent() || lock.level() != 1) return 1;
+                          if (!lock.Release().ok() || !lock.Held()) return 2;
+                          if (!lock.Release().ok() || lock.Held()) return 3;
+                          return lock.Release().ok() ? 4 : 42;
+                        }),
+            42);
+  EXPECT_EQ(lock.level(), 1u);
+  EXPECT_TRUE(lock.Release().ok());
+  EXPECT_TRUE(lock.Release().ok());
+}
+
+TEST(ImportLockTest, B101_ForkFromAnotherThreadBesideWaiters) {
+  TestGil gil;
+  ImportLock lock;
+  std::thread forker([&] {
+    gil.Attach();
+    lock.Acquire(gil.hooks());
+    gil.Detach();
+    std::thread waiter([&] {  // not in the child, where its place in the queue must be forgotten
+      const TestAttached attached(gil);
+      lock.Acquire(gil.hooks());
+      EXPECT_TRUE(lock.Release().ok());
+    });
+    EXPECT_TRUE(Eventually([&] { return gil.times_detached() == 1; }));
+    gil.Attach();
+    EXPECT_EQ(ForkAndWait(lock,
+                          [&] {
+                            if (!lock.HeldByCurrentThread() || lock.level() != 0) return 1;
+                            if (!lock.Release().ok() || lock.Held()) return 2;
+                            return lock.TryAcquire() ? 42 : 3;
+                          }),
+              42);
+    EXPECT_TRUE(lock.Release().ok());
+    gil.Detach();
+    waiter.join();
+  });
+  forker.join();
+  EXPECT_FALSE(lock.Held());
+}
+
+TEST(ImportLockDeathTest, WaitingWithoutDetachingInAGilBuildIsFatal) {
+  if constexpr (!kGilEnabled)
+    GTEST_SKIP() << "the GIL-disabled build waits attached, or without a thread state";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        ImportLock lock;
+        lock.Acquire();
+        std::thread([&] { lock.Acquire(); }).join();
+      },
+      "ImportLock::Acquire: thread [0-9]+ would wait for thread [0-9]+ without detaching");
+}
+
+TEST(ImportLockDeathTest, ForkHooksWithoutBeforeForkAreFatal) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  ImportLock lock;
+  EXPECT_DEATH(lock.AfterForkInChild(), "ImportLock::AfterForkInChild: the import lock is free");
+  EXPECT_DEATH(lock.AfterForkInParent(), "BeforeFork is missing");
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
