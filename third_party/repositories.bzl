@@ -8,6 +8,10 @@ load("//third_party:stand_in.bzl", "stand_in_repository")
 load("//third_party/system:abseil.bzl", "system_abseil")
 load("//third_party/system:libraries.bzl", "system_benchmark", "system_googletest", "system_mimalloc")
 
+# As str(Label(...)): a plain string would be looked up in the workspace that calls, not in this one.
+_RULES_CC = str(Label("//third_party/stand_ins:rules_cc.defs.bzl"))
+_RULES_JAVA = str(Label("//third_party/stand_ins:rules_java.defs.bzl"))
+
 def _maybe(rule, name, **kwargs):
     if not native.existing_rule(name):
         rule(name = name, **kwargs)
@@ -23,12 +27,12 @@ def pyrt_dependencies():
     _maybe(
         stand_in_repository,
         "rules_cc",
-        files = {"//third_party/stand_ins:rules_cc.defs.bzl": "cc/defs.bzl"},
+        files = {_RULES_CC: "cc/defs.bzl"},
     )
     _maybe(
         stand_in_repository,
         "rules_java",
-        files = {"//third_party/stand_ins:rules_java.defs.bzl": "java/defs.bzl"},
+        files = {_RULES_JAVA: "java/defs.bzl"},
     )
 
     # Only `bazel coverage` would run it, but every test names it.
