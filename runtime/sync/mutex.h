@@ -72,7 +72,7 @@ class PYRT_CAPABILITY("mutex") BasicMutex : private TsanMutex {
     if (!bits_.compare_exchange_strong(expected, kLocked, LockOrder(), kRelaxed)) [[unlikely]] {
       LockSlow(hooks);
     }
-    TsanLocked();
+    hooks == nullptr ? TsanLocked() : TsanTryLocked();
   }
 
   // Owns the mutex and returns true, or returns false at once. Reads no clock, runs no hook.
@@ -92,7 +92,7 @@ class PYRT_CAPABILITY("mutex") BasicMutex : private TsanMutex {
     if (TryLock()) return LockStatus::kAcquired;
     if (timeout == 0) return LockStatus::kFailure;
     const LockStatus status = LockTimedSlow(timeout, hooks);
-    if (status == LockStatus::kAcquired) TsanLocked();
+    if (status == LockStatus::kAcquired) hooks == nullptr ? TsanLocked() : TsanTryLocked();
     return status;
   }
 
@@ -146,10 +146,7 @@ class PYRT_CAPABILITY("mutex") BasicMutex : private TsanMutex {
   void UnlockSlow();
   bool TryUnlockSlow();
 
-  void Reinit(uint8_t bits) {
-    TsanForget();
-    bits_.store(bits, kRelaxed);
-  }
+  void Reinit(uint8_t bits) { bits_.store(bits, kRelaxed); }
 
   Atomic<uint8_t> bits_{kUnlocked};
 };

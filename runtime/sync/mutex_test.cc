@@ -202,12 +202,14 @@ TEST_F(MutexTest, B007_WaitingDetachesIfAsked) PYRT_NO_THREAD_SAFETY_ANALYSIS {
   gil.lock.unlock();
   mutex.Unlock();
   waiter.join();
+}
 
+TEST_F(MutexTest, B007_WaitingWithoutHooksStaysAttached) PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  Mutex mutex;
+  FakeGil gil;
   mutex.Lock();
-  attached = false;
   std::thread stubborn([&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
     gil.lock.lock();
-    attached = true;
     mutex.Lock();
     mutex.Unlock();
     gil.lock.unlock();

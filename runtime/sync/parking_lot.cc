@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/sync/internal/tsan_mutex.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/raw_mutex.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
@@ -163,6 +164,7 @@ size_t ParkingLot::CountParked(const void* address) {
 }
 
 void ParkingLot::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  TsanMutex::AfterForkInChild();
   for (Bucket& bucket : buckets) {
     bucket.mutex.ReinitAfterFork();
     bucket.head = bucket.tail = nullptr;

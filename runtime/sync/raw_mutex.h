@@ -64,10 +64,7 @@ class PYRT_CAPABILITY("raw mutex") RawMutex : private TsanMutex {
   bool IsLocked() const { return word_.load(kRelaxed) != kFree; }
 
   // In a forked child: nobody holds it and nobody waits.
-  void ReinitAfterFork() {
-    TsanForget();
-    word_.store(kFree, kRelaxed);
-  }
+  void ReinitAfterFork() { word_.store(kFree, kRelaxed); }
 
  private:
   static constexpr uint32_t kFree = 0;

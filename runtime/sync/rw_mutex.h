@@ -41,7 +41,7 @@ class PYRT_CAPABILITY("rw mutex") RwMutex : private TsanMutex {
         !bits_.compare_exchange_strong(bits, bits + kReader, kAcquire, kRelaxed)) [[unlikely]] {
       ReadLockSlow(hooks);
     }
-    TsanReadLocked();
+    hooks == nullptr ? TsanReadLocked() : TsanTryReadLocked();
   }
 
   // Never blocks. Fatal if there is no reader.
@@ -62,7 +62,7 @@ class PYRT_CAPABILITY("rw mutex") RwMutex : private TsanMutex {
     if (!bits_.compare_exchange_strong(expected, kWriteLocked, kAcquire, kRelaxed)) [[unlikely]] {
       WriteLockSlow(hooks);
     }
-    TsanLocked();
+    hooks == nullptr ? TsanLocked() : TsanTryLocked();
   }
 
   // Never blocks. Fatal if there is no writer.
@@ -75,10 +75,7 @@ class PYRT_CAPABILITY("rw mutex") RwMutex : private TsanMutex {
   }
 
   // In a forked child, after ParkingLot::AfterForkInChild: free, whoever held it in the parent.
-  void ReinitAfterFork() {
-    TsanForget();
-    bits_.store(0, kRelaxed);
-  }
+  void ReinitAfterFork() { bits_.store(0, kRelaxed); }
 
   // The word, for tests and state dumps.
   uint64_t bits() const { return bits_.load(kRelaxed); }

@@ -14,7 +14,9 @@
 #if PYRT_TSAN_HOOKS
 #include <sanitizer/tsan_interface.h>
 #define PYRT_TSAN_CALL(call) call
+#define PYRT_TSAN_FLAG(flags) (flags)
 #else
+#define PYRT_TSAN_FLAG(flags) 0u
 #define PYRT_TSAN_CALL(call) static_cast<void>(0)
 #endif
 
@@ -23,42 +25,53 @@ namespace pyrt::inline PYRT_VARIANT {
 // The empty base class of a lock: forgets the lock when it dies. Trivial outside TSan.
 template <bool enabled>
 class TsanMutexBase {
+ public:
+  static void AfterForkInChild() {}
+
  protected:
   void TsanLocked() {}
   void TsanTryLocked() {}
   void TsanUnlocking() {}
   void TsanReadLocked() {}
+  void TsanTryReadLocked() {}
   void TsanReadUnlocking() {}
-  void TsanForget() {}
 };
 
 template <>
 class TsanMutexBase<true> {
+ public:
+  // TSan does not look at a process that was forked from several threads; its records of who holds what are
+  // the parent's.
+  static void AfterForkInChild() { in_forked_child_ = true; }
+
  protected:
   constexpr TsanMutexBase() = default;
-  ~TsanMutexBase() { TsanForget(); }
+  ~TsanMutexBase() {
+    if (!in_forked_child_) PYRT_TSAN_CALL(__tsan_mutex_destroy(this, __tsan_mutex_not_static));
+  }
 
-  void TsanLocked() {
-    PYRT_TSAN_CALL(__tsan_mutex_pre_lock(this, 0));
-    PYRT_TSAN_CALL(__tsan_mutex_post_lock(this, 0, 0));
+  void TsanLocked() { Locked(PYRT_TSAN_FLAG(__tsan_mutex_not_static)); }
+  void TsanTryLocked() { Locked(PYRT_TSAN_FLAG(__tsan_mutex_not_static | __tsan_mutex_try_lock)); }
+  void TsanReadLocked() { Locked(PYRT_TSAN_FLAG(__tsan_mutex_not_static | __tsan_mutex_read_lock)); }
+  void TsanTryReadLocked() {
+    Locked(PYRT_TSAN_FLAG(__tsan_mutex_not_static | __tsan_mutex_read_lock | __tsan_mutex_try_lock));
   }
-  void TsanTryLocked() {
-    PYRT_TSAN_CALL(__tsan_mutex_pre_lock(this, __tsan_mutex_try_lock));
-    PYRT_TSAN_CALL(__tsan_mutex_post_lock(this, __tsan_mutex_try_lock, 0));
+  void TsanUnlocking() { Unlocking(0); }
+  void TsanReadUnlocking() { Unlocking(PYRT_TSAN_FLAG(__tsan_mutex_read_lock)); }
+
+ private:
+  void Locked([[maybe_unused]] unsigned flags) {
+    if (in_forked_child_) return;
+    PYRT_TSAN_CALL(__tsan_mutex_pre_lock(this, flags));
+    PYRT_TSAN_CALL(__tsan_mutex_post_lock(this, flags, 0));
   }
-  void TsanUnlocking() {
-    PYRT_TSAN_CALL(__tsan_mutex_pre_unlock(this, 0));
-    PYRT_TSAN_CALL(__tsan_mutex_post_unlock(this, 0));
+  void Unlocking([[maybe_unused]] unsigned flags) {
+    if (in_forked_child_) return;
+    PYRT_TSAN_CALL(__tsan_mutex_pre_unlock(this, flags));
+    PYRT_TSAN_CALL(__tsan_mutex_post_unlock(this, flags));
   }
-  void TsanReadLocked() {
-    PYRT_TSAN_CALL(__tsan_mutex_pre_lock(this, __tsan_mutex_read_lock));
-    PYRT_TSAN_CALL(__tsan_mutex_post_lock(this, __tsan_mutex_read_lock, 0));
-  }
-  void TsanReadUnlocking() {
-    PYRT_TSAN_CALL(__tsan_mutex_pre_unlock(this, __tsan_mutex_read_lock));
-    PYRT_TSAN_CALL(__tsan_mutex_post_unlock(this, __tsan_mutex_read_lock));
-  }
-  void TsanForget() { PYRT_TSAN_CALL(__tsan_mutex_destroy(this, __tsan_mutex_not_static)); }
+
+  static inline bool in_forked_child_ = false;
 };
 
 using TsanMutex = TsanMutexBase<kTsan && !kDetsched>;
