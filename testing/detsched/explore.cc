@@ -21,6 +21,7 @@ namespace {
 using internal::Chooser;
 using internal::Engine;
 
+constexpr int kExhaustiveStaleReads = 2;
 constexpr int kShrinkRuns = 1000;
 constexpr size_t kReportedSteps = 400;
 
@@ -72,8 +73,6 @@ void InterceptFatal(const char* line) {
   std::string message = line;
   while (!message.empty() && message.back() == '\n') message.pop_back();
   if (engine->options().catch_fatal) engine->FailWith(Failure::kFatal, message);
-  std::fprintf(stderr, "detsched: the interleaving that led here:\n%s",
-               engine->Interleaving(kReportedSteps).c_str());
 }
 
 Options WithEnvironment(Options options) {
@@ -92,12 +91,12 @@ Options WithEnvironment(Options options) {
     }
   }
   if (options.stale_reads == Options::kStrategyDefault) {
-    options.stale_reads = options.strategy == Strategy::kExhaustive ? 2 : Options::kUnlimited;
+    options.stale_reads =
+        options.strategy == Strategy::kExhaustive ? kExhaustiveStaleReads : Options::kUnlimited;
   }
   return options;
 }
 
-// The same budgets as the schedule was found with, or its choices would mean something else.
 std::unique_ptr<Chooser> MakeChooser(const Options& options) {
   switch (options.strategy) {
     case Strategy::kRandom:
@@ -125,7 +124,18 @@ class Exploration {
           body(schedule);
         }) {}
 
-  Result Run() {
+  // `died` is told what is known when the process crashes in a schedule.
+  Result Run(const std::function<void(const Result&)>& died) {
+    internal::CrashHandler on_crash([&] {
+      if (result_.ok()) {
+        result_.failure = Failure::kCrash;
+        result_.message = "the process died in this schedule";
+        choices_ = engine_.choices();
+        Trim(&choices_);
+        Report();
+      }
+      died(result_);
+    });
     const auto start = std::chrono::steady_clock::now();
     Search();
     result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -133,7 +143,6 @@ class Exploration {
       result_.report = Summary();
     } else {
       if (options_.shrink && result_.failure != Failure::kUsage) Shrink();
-      Report();
     }
     if (options_.reset) options_.reset();
     return std::move(result_);
@@ -182,6 +191,9 @@ class Exploration {
     result_.seed = seed;
     choices_ = engine_.choices();
     Trim(&choices_);
+    best_ = {NonZero(choices_), engine_.steps()};
+    found_choices_ = best_.choices;
+    Report();
   }
 
   static void Trim(std::vector<uint8_t>* choices) {
@@ -213,12 +225,11 @@ class Exploration {
     best_ = measure;
     choices_ = std::move(ran);
     result_.message = engine_.message();
+    Report();
     return true;
   }
 
   void Shrink() {
-    best_ = {NonZero(choices_), engine_.steps()};
-    found_choices_ = best_.choices;
     bool improved = true;
     while (improved && shrink_runs_ < kShrinkRuns) {
       improved = false;
@@ -257,10 +268,8 @@ class Exploration {
     return text;
   }
 
+  // Of the failed schedule that the engine holds.
   void Report() {
-    // The engine still holds the last schedule; show the one that is reported.
-    internal::ReplayChooser chooser(choices_);
-    const bool repeated = !RunOne(&chooser) && engine_.failure() == result_.failure;
     result_.trace = internal::EncodeTrace(choices_);
     char text[256];
     std::string& report = result_.report;
@@ -278,8 +287,6 @@ class Exploration {
       report += text;
     }
     report += "\nfibers: " + engine_.FiberStates() + "\n";
-    if (!repeated)
-      report += "WARNING: the schedule does not repeat; the interleaving is that of another run\n";
     report += engine_.Interleaving(kReportedSteps);
     report += "replay: Options::Replay(\"" + result_.trace + "\"), or PYRT_DETSCHED_REPLAY=" + result_.trace +
               " in the environment\n";
@@ -295,12 +302,13 @@ class Exploration {
   int shrink_runs_ = 0;
 };
 
-Result ExploreHere(const Options& options, const std::function<void(Schedule&)>& body) {
+Result ExploreHere(const Options& options, const std::function<void(Schedule&)>& body,
+                   const std::function<void(const Result&)>& died) {
   // The engine stays for the next exploration, with its stacks and tables.
   static Engine* const engine = new Engine;
   engine->set_options(options);
   const FatalInterceptor previous = SetFatalInterceptor(&InterceptFatal);
-  Result result = Exploration(engine, options, body).Run();
+  Result result = Exploration(engine, options, body).Run(died);
   SetFatalInterceptor(previous);
   return result;
 }
@@ -310,8 +318,12 @@ Result ExploreHere(const Options& options, const std::function<void(Schedule&)>&
 Result Explore(const Options& options, const std::function<void(Schedule&)>& body) {
   PYRT_CHECK(internal::engine == nullptr, "detsched::Explore", "called from within a schedule");
   const Options complete = WithEnvironment(options);
-  if (!complete.isolate) return ExploreHere(complete, body);
-  return internal::RunIsolated([&] { return ExploreHere(complete, body); });
+  if (complete.isolate) {
+    return internal::RunIsolated([&](const std::function<void(const Result&)>& report) {
+      report(ExploreHere(complete, body, report));
+    });
+  }
+  return ExploreHere(complete, body, [](const Result& result) { std::fputs(result.report.c_str(), stderr); });
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT::detsched

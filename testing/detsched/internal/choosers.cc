@@ -40,7 +40,10 @@ int SeededChooser::Choose(const ChoicePoint& point) {
       }
       return ChooseFiber(point);
     case ChoiceKind::kLoad:
-      return random_.Below(4) < kStaleWeight ? random_.Below(point.count) : 0;
+      if (stale_bound_ >= 0 && stale_reads_ >= stale_bound_) return 0;
+      if (random_.Below(4) >= kStaleWeight) return 0;
+      ++stale_reads_;
+      return random_.Below(point.count);
     case ChoiceKind::kFault:
       return random_.Below(16) < kInjectionWeight;
     case ChoiceKind::kFork:
@@ -112,16 +115,17 @@ int BytesChooser::Choose(const ChoicePoint& point) {
 }
 
 ExhaustiveChooser::ExhaustiveChooser(const Options& options)
-    : bound_(options.preemption_bound), sleep_sets_(options.sleep_sets) {}
+    : bound_(options.preemption_bound), stale_bound_(options.stale_reads), sleep_sets_(options.sleep_sets) {}
 
 void ExhaustiveChooser::BeginSchedule() {
   depth_ = 0;
-  preemptions_ = 0;
+  preemptions_ = stale_reads_ = 0;
   asleep_ = 0;
   redundant_ = false;
 }
 
 uint64_t ExhaustiveChooser::Allowed(const ChoicePoint& point) const {
+  if (point.kind == ChoiceKind::kLoad && stale_bound_ >= 0 && stale_reads_ >= stale_bound_) return 1;
   uint64_t allowed = 0;
   for (int i = 0; i < point.count; ++i) {
     if (point.kind == ChoiceKind::kFiber) {
@@ -164,6 +168,7 @@ int ExhaustiveChooser::Choose(const ChoicePoint& point) {
 }
 
 void ExhaustiveChooser::Descend(const ChoicePoint& point, int choice, uint64_t allowed) {
+  if (point.kind == ChoiceKind::kLoad) stale_reads_ += choice != 0;
   if (point.kind != ChoiceKind::kFiber) return;
   const Alternative& taken = point.alternatives[choice];
   preemptions_ += taken.preempts;

@@ -30,8 +30,11 @@ class RandomBits {
 // Common to kRandom and kPct: seeds, and everything but who runs next.
 class SeededChooser : public Chooser {
  public:
-  explicit SeededChooser(const Options& options) : seed_(options.seed) {}
-  void BeginSchedule() override { random_.Seed(seed_); }
+  explicit SeededChooser(const Options& options) : seed_(options.seed), stale_bound_(options.stale_reads) {}
+  void BeginSchedule() override {
+    random_.Seed(seed_);
+    stale_reads_ = 0;
+  }
   int Choose(const ChoicePoint& point) final;
   bool Next(uint64_t steps) override;
   uint64_t seed() const { return seed_; }
@@ -42,6 +45,8 @@ class SeededChooser : public Chooser {
 
  private:
   uint64_t seed_;
+  int stale_bound_;
+  int stale_reads_ = 0;
 };
 
 class RandomChooser final : public SeededChooser {
@@ -125,11 +130,13 @@ class ExhaustiveChooser final : public Chooser {
   void Descend(const ChoicePoint& point, int choice, uint64_t allowed);
 
   int bound_;
+  int stale_bound_;
   bool sleep_sets_;
   std::vector<Node> nodes_;
   // Of the schedule that runs.
   size_t depth_ = 0;
   int preemptions_ = 0;
+  int stale_reads_ = 0;
   uint32_t asleep_ = 0;  // fibers whose next step was explored before, here or above
   bool redundant_ = false;
   uint64_t diverged_ = 0;

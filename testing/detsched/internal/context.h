@@ -10,11 +10,15 @@
 
 #include "pyrt/runtime/config/config.h"
 
-#if !defined(__x86_64__) && !defined(__aarch64__)
-#define PYRT_DETSCHED_UCONTEXT 1
-#include <ucontext.h>
-#else
+#ifndef PYRT_DETSCHED_UCONTEXT
+#if defined(__x86_64__) || defined(__aarch64__)
 #define PYRT_DETSCHED_UCONTEXT 0
+#else
+#define PYRT_DETSCHED_UCONTEXT 1
+#endif
+#endif
+#if PYRT_DETSCHED_UCONTEXT
+#include <ucontext.h>
 #endif
 
 namespace pyrt::inline PYRT_VARIANT::detsched::internal {

@@ -35,6 +35,7 @@ void FiberMain() {
   Engine& e = *engine;
 #if defined(__cpp_exceptions)
   try {
+    e.RunHandler();
     e.self().body();
   } catch (const std::exception& error) {
     e.FailWith(Failure::kException, std::string("an exception left the fiber: ") + error.what());
@@ -42,6 +43,7 @@ void FiberMain() {
     e.FailWith(Failure::kException, "an exception left the fiber");
   }
 #else
+  e.RunHandler();
   e.self().body();
 #endif
   e.self().body = nullptr;
@@ -102,10 +104,10 @@ void Engine::Reset() {
   choices_.clear();
   used_fibers_ = yielded_ = spinning_ = 0;
   idle_rounds_ = 0;
-  arrivals_ = steps_ = last_coverage_ = 0;
+  arrivals_ = steps_ = last_covered_ = 0;
+  last_covered_fiber_ = -1;
   now_ = kStartOfTime;
-  stale_reads_ = spurious_wakeups_ = early_timeouts_ = weak_cas_failures_ = clock_jumps_ = start_failures_ =
-      0;
+  spurious_wakeups_ = early_timeouts_ = weak_cas_failures_ = clock_jumps_ = start_failures_ = 0;
   next_pid_ = kFirstNativeId + 1'000;
   forked_ = body_ended_ = spawned_ = false;
   failure_ = Failure::kNone;
@@ -255,7 +257,21 @@ bool Engine::Fault(int* used, int budget) {
 void Engine::Point(Pending pending) {
   self().pending = pending;
   Reschedule();
+  if (options_.coverage != nullptr) Cover(pending);
   if (pending.effect >= Effect::kWrite || (spinning_ & Bit(current_)) == 0) Progress();
+}
+
+// Counts the pair of this step and the last one, if they are of different fibers: what a fuzzer is to vary.
+void Engine::Cover(const Pending& pending) {
+  const uint64_t here = reinterpret_cast<uintptr_t>(pending.address) * 0x9E3779B97F4A7C15u +
+                        static_cast<uint64_t>(current_) * 4 + static_cast<uint64_t>(pending.effect);
+  if (last_covered_fiber_ != current_) {
+    const uint64_t pair = (last_covered_ * 31 + here) * 0xBF58476D1CE4E5B9u;
+    uint8_t& counter = options_.coverage[(pair >> 40) & (options_.coverage_size - 1)];
+    if (counter < 255) ++counter;
+  }
+  last_covered_ = here;
+  last_covered_fiber_ = current_;
 }
 
 // The running fiber does more than look: those who stood back for it may look again.
@@ -272,19 +288,23 @@ void Engine::Reschedule() {
   for (;;) {
     const int next = PickNext();
     if (next != me) SwitchTo(next);
-    Fiber& fiber = fibers_[me];
-    if (!fiber.handler) return;
-    const std::function<void()> handler = std::exchange(fiber.handler, nullptr);
-    const bool was_blocked = std::exchange(fiber.interrupted, false);
-    const Pending pending = fiber.pending;
-    const FutexResult wake = fiber.wake;
-    Log(Op::kSignal, nullptr, Site{});
-    handler();
-    Log(Op::kSignalReturn, nullptr, Site{});
-    fiber.pending = pending;
-    fiber.wake = wake;
+    if (!self().handler) return;
+    const bool was_blocked = std::exchange(self().interrupted, false);
+    const Pending pending = self().pending;
+    const FutexResult wake = self().wake;
+    RunHandler();
+    self().pending = pending;
+    self().wake = wake;
     if (was_blocked) return;
   }
+}
+
+void Engine::RunHandler() {
+  if (!self().handler) return;
+  const std::function<void()> handler = std::exchange(self().handler, nullptr);
+  Log(Op::kSignal, nullptr, Site{});
+  handler();
+  Log(Op::kSignalReturn, nullptr, Site{});
 }
 
 int Engine::PickNext() {
@@ -318,7 +338,7 @@ int Engine::PickNext() {
 }
 
 void Engine::AddAlternative(int id, Turn turn, bool preempts) {
-  if (alternative_count_ == kMaxAlternatives) return;
+  if (alternative_count_ == kMaxAlternatives) FailWith(Failure::kUsage, "more than 64 ways to go on");
   alternatives_[alternative_count_++] = {static_cast<uint8_t>(id), turn, preempts, fibers_[id].pending};
 }
 

@@ -165,8 +165,11 @@ class Engine {
   void Die(int id, Death death);
   void EndFiber(int id, FiberState state);
   void CheckInvariants();
-  // Runs the handlers of signals that were sent and not taken yet.
+  // Runs the handler of the signal that the running fiber has just taken, if it has.
+  void RunHandler();
+  // Takes all signals that were sent to the running fiber.
   void DeliverSignals();
+  void Cover(const Pending& pending);
   void SwitchTo(int id);
   void Progress();
   void CheckConstruction(const Race& race, const void* address, Site site);
@@ -203,8 +206,8 @@ class Engine {
   uint64_t arrivals_ = 0;
   int64_t now_ = kStartOfTime;
   uint64_t steps_ = 0;
-  uint64_t last_coverage_ = 0;
-  int stale_reads_ = 0;
+  uint64_t last_covered_ = 0;
+  int last_covered_fiber_ = -1;
   int spurious_wakeups_ = 0;
   int early_timeouts_ = 0;
   int weak_cas_failures_ = 0;

@@ -1,5 +1,6 @@
 #include "pyrt/testing/detsched/internal/isolation.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -7,8 +8,10 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "pyrt/runtime/config/check.h"
+#include "pyrt/testing/detsched/internal/sanitizers.h"
 
 namespace pyrt::inline PYRT_VARIANT::detsched::internal {
 namespace {
@@ -82,9 +85,57 @@ bool Receive(int fd, Result* result) {
   return true;
 }
 
+// ---- Crashes
+
+constexpr int kCrashSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+constexpr size_t kSignalStack = 64 * 1024;
+
+std::function<void()> crash_callback;
+struct sigaction previous_actions[std::size(kCrashSignals)];
+
+void CallOnce() {
+  if (const std::function<void()> callback = std::exchange(crash_callback, nullptr)) callback();
+}
+
+// Not async-signal-safe, what it calls allocates. It is the last that this process does, and mostly it works.
+void HandleCrash(int signal) {
+  CallOnce();
+  ::signal(signal, SIG_DFL);
+  ::raise(signal);
+}
+
 }  // namespace
 
-Result RunIsolated(const std::function<Result()>& explore) {
+CrashHandler::CrashHandler(std::function<void()> callback) {
+  crash_callback = std::move(callback);
+#if PYRT_ASAN
+  __sanitizer_set_death_callback(&CallOnce);
+  return;
+#endif
+  // A fiber that overflows its stack has none left for the handler.
+  static char* const stack = new char[kSignalStack];
+  stack_t alternate{};
+  alternate.ss_sp = stack;
+  alternate.ss_size = kSignalStack;
+  ::sigaltstack(&alternate, nullptr);
+  struct sigaction action {};
+  action.sa_handler = &HandleCrash;
+  action.sa_flags = SA_ONSTACK | SA_NODEFER;
+  for (size_t i = 0; i < std::size(kCrashSignals); ++i) {
+    ::sigaction(kCrashSignals[i], &action, &previous_actions[i]);
+  }
+}
+
+CrashHandler::~CrashHandler() {
+  crash_callback = nullptr;
+#if !PYRT_ASAN
+  for (size_t i = 0; i < std::size(kCrashSignals); ++i) {
+    ::sigaction(kCrashSignals[i], &previous_actions[i], nullptr);
+  }
+#endif
+}
+
+Result RunIsolated(const std::function<void(const std::function<void(const Result&)>& report)>& explore) {
   int fds[2];
   PYRT_CHECK(::pipe(fds) == 0, "detsched::Explore", "no pipe: %s", std::strerror(errno));
   std::fflush(nullptr);
@@ -92,9 +143,11 @@ Result RunIsolated(const std::function<Result()>& explore) {
   PYRT_CHECK(child >= 0, "detsched::Explore", "cannot fork: %s", std::strerror(errno));
   if (child == 0) {
     ::close(fds[0]);
-    const bool sent = Send(fds[1], explore());
-    std::fflush(nullptr);
-    ::_exit(sent ? 0 : 1);
+    explore([&](const Result& result) {
+      const bool sent = Send(fds[1], result);
+      std::fflush(nullptr);
+      ::_exit(sent ? 0 : 1);
+    });
   }
   ::close(fds[1]);
   Result result;

@@ -1,4 +1,4 @@
-// Runs an exploration in a forked process and brings its result back.
+// Explorations and the death of the process: seeing it come, and letting another process die.
 
 #ifndef PYRT_TESTING_DETSCHED_INTERNAL_ISOLATION_H_
 #define PYRT_TESTING_DETSCHED_INTERNAL_ISOLATION_H_
@@ -10,8 +10,19 @@
 
 namespace pyrt::inline PYRT_VARIANT::detsched::internal {
 
-// A process that dies before it has a result gives Failure::kCrash.
-Result RunIsolated(const std::function<Result()>& explore);
+// While it lives, a crash of the process calls `callback` once and then takes its course. With
+// AddressSanitizer, so does an error that it finds.
+class CrashHandler {
+ public:
+  explicit CrashHandler(std::function<void()> callback);
+  ~CrashHandler();
+  CrashHandler(const CrashHandler&) = delete;
+  CrashHandler& operator=(const CrashHandler&) = delete;
+};
+
+// Calls `explore` in a forked process, and returns the first Result that it reports there; Failure::kCrash if
+// the process ends without one.
+Result RunIsolated(const std::function<void(const std::function<void(const Result&)>& report)>& explore);
 
 }  // namespace pyrt::inline PYRT_VARIANT::detsched::internal
 

@@ -61,11 +61,8 @@ uint64_t Engine::AtomicLoad(const void* address, size_t size, std::memory_order 
   ThreadMemory& thread = self().memory;
   Race race;
   AtomicLocation& location = memory_.Locate(current_, thread, address, size, &race);
-  const bool stale_allowed = options_.weak_memory && (options_.stale_reads == Options::kUnlimited ||
-                                                      stale_reads_ < options_.stale_reads);
-  const int candidates = stale_allowed ? memory_.Candidates(thread, location, order) : 1;
+  const int candidates = options_.weak_memory ? memory_.Candidates(thread, location, order) : 1;
   const int age = Choose(ChoiceKind::kLoad, candidates);
-  stale_reads_ += age != 0;
   const uint64_t value = memory_.Load(current_, thread, location, age, order);
   Step& step = Log(Op::kLoad, address, site);
   step.order = order;
@@ -312,11 +309,9 @@ int Engine::Fork() {
 
 void Engine::DeliverSignals() {
   while (!self().signals.empty()) {
-    const std::function<void()> handler = std::move(self().signals.front());
+    self().handler = std::move(self().signals.front());
     self().signals.erase(self().signals.begin());
-    Log(Op::kSignal, nullptr, Site{});
-    handler();
-    Log(Op::kSignalReturn, nullptr, Site{});
+    RunHandler();
   }
 }
 
