@@ -1,0 +1,63 @@
+// What the schedule tests of runtime/sync share: run a scenario within bounds, require that a mutant is
+// found.
+
+#ifndef PYRT_RUNTIME_SYNC_INTERNAL_SCHEDULE_TEST_UTIL_H_
+#define PYRT_RUNTIME_SYNC_INTERNAL_SCHEDULE_TEST_UTIL_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/sync/parking_lot.h"
+#include "pyrt/testing/detsched/scheduler.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+// A scenario and the bounds within which it is explored.
+struct Scenario {
+  const char* name;
+  detsched::Options options;
+  std::function<void(detsched::Schedule&)> body;
+};
+
+inline detsched::Result ExploreScenario(const Scenario& scenario) {
+  detsched::Options options = scenario.options;
+  options.reset = [] { ParkingLotAfterForkInChild(); };
+  return detsched::Explore(options, scenario.body);
+}
+
+// Every scenario holds, and an exhaustive one was explored to the end of its bounds.
+inline void ExpectAllHold(const std::vector<Scenario>& scenarios) {
+  for (const Scenario& scenario : scenarios) {
+    SCOPED_TRACE(scenario.name);
+    const detsched::Result result = ExploreScenario(scenario);
+    EXPECT_TRUE(result.ok()) << result.report;
+    EXPECT_EQ(result.diverged, 0u);
+    if (scenario.options.strategy == detsched::Strategy::kExhaustive) {
+      EXPECT_TRUE(result.complete) << "not all schedules fit into Options::max_schedules";
+    }
+    testing::Test::RecordProperty(scenario.name, std::to_string(result.schedules));
+  }
+}
+
+// Some scenario fails while `mutant` is active.
+inline void ExpectCaught(const std::string& mutant, const std::vector<Scenario>& scenarios) {
+  SCOPED_TRACE(mutant);
+  const detsched::ScopedMutant active(mutant);
+  for (const Scenario& scenario : scenarios) {
+    Scenario quick = scenario;
+    quick.options.shrink = false;
+    if (!ExploreScenario(quick).ok()) {
+      EXPECT_GT(detsched::MutantHits(), 0u);
+      return;
+    }
+  }
+  ADD_FAILURE() << "no scenario notices it; its line was reached " << detsched::MutantHits() << " times";
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_RUNTIME_SYNC_INTERNAL_SCHEDULE_TEST_UTIL_H_
