@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kBargingLimit = kNanosPerMilli;
 
 // How often a spinning waiter looks before it reads the clock: about 16 * 10 ns between reads of 17 ns.
-constexpr int kLooksPerClockRead = 16;
+constexpr int kLooksPerClockRead = kDetsched ? 1 : 16;
 
 }  // namespace
 
@@ -48,7 +48,7 @@ Gil::TakeResult Gil::TakeSlow(GilHolder& holder) {
   Emit(&GilHooks::ready, holder);
 
   queue_lock_.Lock();
-  if (holder.converted_) {
+  if (holder.converted_ && !PYRT_MUTANT(gil_conversion_overlooked)) {
     // RevokeBias took our attempt at a biased take for a hold and left us the GIL.
     holder.converted_ = false;
     queue_lock_.Unlock();
@@ -84,7 +84,7 @@ Gil::TakeResult Gil::TakeSlow(GilHolder& holder) {
 Gil::TakeResult Gil::Acquired(GilHolder& holder) {
   holder.requesting_.store(false, kRelaxed);
   holder.hold_.store(GilHolder::kPlain, kRelaxed);
-  if (holder.exiting_.load(kRelaxed)) [[unlikely]] {
+  if (holder.exiting_.load(kRelaxed) && !PYRT_MUTANT(bpo_36475_no_check_after_take)) [[unlikely]] {
     DropFinal(holder);
     return TakeResult::kMustExit;
   }
@@ -203,6 +203,15 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
       if (waiter.signal.load(kAcquire) == GilWaiter::kGranted) return TakeResult::kTaken;  // already dequeued
       queue_lock_.Lock();
       if (queue_.spinner == &waiter) queue_.spinner = nullptr;
+      if (acquired && waiter.signal.load(kRelaxed) == GilWaiter::kDisabled) {
+        // The GIL was switched off, and we with the others taken out of the queue, before we caught the word.
+        word_.store(kFree, kRelease);
+        GilWake wake;
+        if (!queue_.empty()) wake = Notify(*queue_.head(), GilWaiter::kLookAgain, MonotonicNow());
+        queue_lock_.Unlock();
+        wake.Do();
+        return TakeResult::kDisabled;
+      }
       if (acquired) {
         now = MonotonicNow();
         Dequeue(waiter, now);
@@ -305,7 +314,8 @@ void Gil::Withdraw(GilWaiter& waiter, int64_t now) {
   }
   if (queue_.empty()) return;
   // The wake-up that it may have swallowed goes to the next head, the time keeping to the next tail.
-  if (word_.load(kRelaxed) == kFree) Notify(*queue_.head(), GilWaiter::kLookAgain, now).Do();
+  if (word_.load(kRelaxed) == kFree && !PYRT_MUTANT(gil_leaver_swallows_wake))
+    Notify(*queue_.head(), GilWaiter::kLookAgain, now).Do();
   if (was_tail) {
     RestartInterval(now);
     Notify(*queue_.tail(), GilWaiter::kLookAgain, now).Do();
@@ -377,6 +387,7 @@ GilWake Gil::ReleaseOrHandOff(GilHolder& holder, int64_t now) {
 GilWake Gil::HandOff(int64_t now) {
   GilWaiter& head = *queue_.head();
   Dequeue(head, now);
+  if (PYRT_MUTANT(gil_handoff_frees_the_word)) word_.store(kFree, kRelease);
   ++stats_.handoffs;
 
   const bool keeps_interval = head.interactive;
@@ -421,7 +432,7 @@ Gil::TakeResult Gil::Yield(GilHolder& holder) {
   }
   holder.hold_.store(GilHolder::kNone, kRelaxed);
   // We queue before the head leaves: at no moment may the new holder find waiting_ at 0.
-  Enqueue(waiter, now);
+  if (!PYRT_MUTANT(gil_yield_does_not_queue)) Enqueue(waiter, now);
   owners_see_waiters_ = true;
   const GilWake wake = HandOff(now);
   if (wake.futex != nullptr) {
@@ -438,11 +449,11 @@ Gil::TakeResult Gil::Yield(GilHolder& holder) {
 // stored.
 GilWake Gil::Notify(GilWaiter& waiter, GilWaiter::Signal signal, int64_t now) {
   if (waiter.signal.load(kRelaxed) == signal) return {};  // a wake-up is in flight
-  const bool parked = waiter.parked;
+  const bool parked = waiter.parked && !PYRT_MUTANT(gil_notify_forgets_wake);
   const GilWake wake{parked ? &waiter.signal : nullptr};
   waiter.notified_at = now;
   if (parked) ++stats_.wakes;
-  waiter.signal.store(signal, kRelease);
+  waiter.signal.store(signal, PYRT_MUTANT(gil_grant_relaxed) ? kRelaxed : kRelease);
   return wake;
 }
 
@@ -481,7 +492,8 @@ void Gil::RevokeBias() {
   bias_threshold_.store(std::min(bias_threshold_.load(kRelaxed) * 2, kLongestBiasCountdown), kRelaxed);
   // Acquire: pairs with the release in the owner's Drop, and is what orders its critical section before the
   // next one.
-  if (owner->hold_.load(kAcquire) == GilHolder::kBiased) {
+  const std::memory_order order = PYRT_MUTANT(gil_revoke_reads_relaxed) ? kRelaxed : kAcquire;
+  if (owner->hold_.load(order) == GilHolder::kBiased) {
     owner->converted_ = true;
     word_.store(kHeld, kRelaxed);
   } else {

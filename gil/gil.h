@@ -72,7 +72,7 @@ class Gil {
     if (bias_.load(kRelaxed) == &holder) {
       // Pairs with RevokeBias: either it sees this store, or we see its null (AsymmetricFence).
       holder.hold_.store(GilHolder::kBiased, kRelaxed);
-      AsymmetricFence::Light();
+      if (!PYRT_MUTANT(gil_biased_take_without_fence)) AsymmetricFence::Light();
       if (bias_.load(kRelaxed) == &holder) [[likely]] {
         if (HasStaleRequest(holder)) [[unlikely]]
           ClearStaleRequest(holder);
@@ -113,11 +113,11 @@ class Gil {
     if (hold == GilHolder::kPlain && waiting_.load(kRelaxed) == 0 && hooks_.load(kRelaxed) == nullptr)
         [[likely]] {
       holder.hold_.store(GilHolder::kNone, kRelaxed);
-      word_.store(kFree, kRelease);
+      word_.store(kFree, PYRT_MUTANT(gil_drop_relaxed) ? kRelaxed : kRelease);
       // Pairs with the fence that a waiter runs before it parks: either its last look at word_ sees kFree, or
       // we see that it waits.
       AsymmetricFence::Light();
-      if (waiting_.load(kRelaxed) == 0) [[likely]]
+      if (waiting_.load(kRelaxed) == 0 || PYRT_MUTANT(gil_drop_ignores_waiters)) [[likely]]
         return;
       return WakeHeadAfterDrop();
     }
@@ -195,7 +195,7 @@ class Gil {
   // After how many uncontended takes by one thread a bias is worth a revocation: a revocation costs one
   // membarrier (10-14 us beside a running thread), a biased cycle saves about 4 ns. Doubles with each
   // revocation.
-  static constexpr uint32_t kFirstBiasCountdown = 4096;
+  static constexpr uint32_t kFirstBiasCountdown = kDetsched ? 1 : 4096;  // soon, where schedules are short
   static constexpr uint32_t kLongestBiasCountdown = 1u << 24;
 
   // A request that reached the holder after it had let go by itself (GI-12), or one that stands for the head

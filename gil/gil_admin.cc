@@ -22,8 +22,9 @@ void Gil::RequestExit(GilHolder& holder) {
   queue_lock_.Lock();
   holder.exiting_.store(true, kRelease);
   // A biased take does not look at exiting_.
-  if (bias_.load(kRelaxed) == &holder) RevokeBias();
-  if (holder.waiter_ != nullptr) wake = Notify(*holder.waiter_, GilWaiter::kLookAgain, MonotonicNow());
+  if (bias_.load(kRelaxed) == &holder && !PYRT_MUTANT(gil_exit_keeps_bias)) RevokeBias();
+  if (holder.waiter_ != nullptr && !PYRT_MUTANT(gil_exit_does_not_wake))
+    wake = Notify(*holder.waiter_, GilWaiter::kLookAgain, MonotonicNow());
   queue_lock_.Unlock();
   wake.Do();
 }
@@ -92,6 +93,7 @@ bool Gil::RemoveEnableRequest(GilHolder& holder) {
       GilWaiter& waiter = *queue_.head();
       Dequeue(waiter, now);
       Notify(waiter, GilWaiter::kDisabled, now).Do();
+      if (PYRT_MUTANT(gi_33_disable_wakes_one)) break;
     }
     preempted_ = nullptr;
     word_.store(kFree, kRelease);
