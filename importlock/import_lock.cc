@@ -46,14 +46,14 @@ void ImportLockState<true>::Wake() {
     next = waiter->self;
   });
   // The woken thread looks at this only when it holds the GIL again, and we have it.
-  owner_.Set(next);
+  owner_.Set(PYRT_MUTANT(import_lock_hand_over_frees) ? 0 : next);
 }
 
 LockStatus ImportLockState<true>::Wait(uint64_t self, Timeout timeout, const WaitHooks* hooks) {
   const int64_t now = MonotonicNow();
   const Deadline deadline = DeadlineFrom(now, timeout);
   ImportLockWaiter waiter(self, now + kImportLockFairnessLimit);
-  waiters_.Set(waiters_.Get() + 1);
+  if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.Set(waiters_.Get() + 1);
   LockStatus status = LockStatus::kAcquired;
   for (;;) {
     if (waiter.handed_over.Get()) break;
@@ -80,7 +80,7 @@ LockStatus ImportLockState<true>::Wait(uint64_t self, Timeout timeout, const Wai
       break;
     }
   }
-  waiters_.Set(waiters_.Get() - 1);
+  if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.Set(waiters_.Get() - 1);
   return status;
 }
 
@@ -96,7 +96,7 @@ void ImportLockState<false>::Wake() {
     uint64_t next = 0;
     if (waiter != nullptr && waiter->IsOverdue()) {
       waiter->handed_over.Set(true);
-      next = waiter->self;
+      if (!PYRT_MUTANT(import_lock_hand_over_frees)) next = waiter->self;
     }
     // Release: for whoever takes it by compare-exchange. A thread that it is handed to gets the order from
     // the parking lot's signal.
@@ -121,7 +121,7 @@ LockStatus ImportLockState<false>::Wait(uint64_t self, Timeout timeout, const Wa
   const Deadline deadline = DeadlineFrom(now, timeout);
   ImportLockWaiter waiter(self, now + kImportLockFairnessLimit);
   // Relaxed: the fence orders it before the parking lot's look at owner_.
-  waiters_.fetch_add(1, kRelaxed);
+  if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.fetch_add(1, kRelaxed);
   if (!PYRT_MUTANT(import_lock_waiter_without_fence)) AsymmetricFence::Heavy();
   LockStatus status = LockStatus::kAcquired;
   for (;;) {
@@ -149,7 +149,7 @@ LockStatus ImportLockState<false>::Wait(uint64_t self, Timeout timeout, const Wa
       break;
     }
   }
-  waiters_.fetch_sub(1, kRelaxed);
+  if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.fetch_sub(1, kRelaxed);
   return status;
 }
 

@@ -20,7 +20,7 @@ class TestGil {
   TestGil() {
     hooks_.context = this;
     hooks_.before_park = [](void* self) {
-      static_cast<TestGil*>(self)->detached_.fetch_add(1, kRelaxed);
+      static_cast<TestGil*>(self)->detached_.fetch_add(1, kRelease);
       static_cast<TestGil*>(self)->Detach();
     };
     hooks_.after_park = [](void* self) { static_cast<TestGil*>(self)->Attach(); };
@@ -35,7 +35,7 @@ class TestGil {
 
   // What a runtime passes: detach for the time of the sleep.
   const WaitHooks* hooks() const { return &hooks_; }
-  uint32_t times_detached() const { return detached_.load(kRelaxed); }
+  uint32_t times_detached() const { return detached_.load(kAcquire); }
 
  private:
   Mutex mutex_;
