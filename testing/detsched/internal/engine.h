@@ -39,7 +39,8 @@ enum class FiberState : uint8_t {
 struct Fiber {
   Context context;
   FiberState state = FiberState::kUnused;
-  bool reusable = false;     // exited, and joined or detached
+  bool reusable = false;     // joined or detached: when exited, another thread may take its place
+  bool joinable = false;     // an OsThread: its end is a step that others may wait for
   bool interrupted = false;  // was blocked when its signal came
   uint8_t generation = 0;
   const char* name = "";
@@ -156,6 +157,7 @@ class Engine {
   void Reschedule();
   // Decides who takes the next turn and prepares it. kBody when the run is over.
   int PickNext();
+  int EagerFiber();
   void CollectAlternatives();
   void AddAlternative(int id, Turn turn, bool preempts);
   void ApplyTurn(const Alternative& alternative);
@@ -199,7 +201,9 @@ class Engine {
   int alternative_count_ = 0;
   int regular_count_ = 0;
 
+  int turn_ = -1;             // whose turn it is, for what counts as a preemption; -1 before the first
   uint32_t used_fibers_ = 0;  // mask
+  uint32_t eager_ = 0;        // mask: on the way to their next scheduling point
   uint32_t yielded_ = 0;      // mask: stand back until somebody else has made progress
   uint32_t spinning_ = 0;     // mask: has only looked since its last turn of a spinning loop
   int idle_rounds_ = 0;

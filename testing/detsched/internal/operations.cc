@@ -211,6 +211,7 @@ int Engine::FutexWake(const void* word, int count, Site site) {
     }
     if (first == nullptr) break;
     Wake(*first, FutexResult::kWoken);
+    eager_ |= uint32_t{1} << (first - fibers_);
     ++woken;
   }
   Step& step = Log(Op::kFutexWake, word, site);
@@ -238,6 +239,7 @@ int Engine::StartThread(std::function<void()> body) {
   if (!running) {
     const int id = Spawn("thread", std::move(body));
     fibers_[id].name = kThreadNames[id];
+    fibers_[id].joinable = true;
     return id;
   }
   Point(Effect::kGlobal);
@@ -247,6 +249,7 @@ int Engine::StartThread(std::function<void()> body) {
     id = NewFiber("thread", std::move(body));
     if (id < 0) FailWith(Failure::kUsage, "more than 16 fibers");
     fibers_[id].name = kThreadNames[id];
+    fibers_[id].joinable = true;
   }
   Log(id < 0 ? Op::kStartFailed : Op::kStart, nullptr, Site{}).detail = static_cast<uint8_t>(id);
   return id;
