@@ -80,12 +80,15 @@ std::vector<Scenario> MutexScenarios() {
   timing.early_timeouts = 1;
   timing.spurious_wakeups = 1;
   timing.weak_cas_failures = 1;
-  Options pair_timing = Options::Exhaustive(2);
-  pair_timing.max_schedules = 400'000;
+  Options pair = Options::Exhaustive(4);
+  Options trio = Options::Exhaustive(2);
+  trio.max_schedules = 400'000;
   return {
-      {"two_barging", pair_timing, [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 2, 1); }},
-      {"two_handing_over", pair_timing,
-       [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 2, 1); }},
+      {"two_barging", pair, [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 2, 1); }},
+      {"two_handing_over", pair, [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 2, 1); }},
+      {"three_once_barging", trio, [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 3, 1); }},
+      {"three_once_handing_over", trio,
+       [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 3, 1); }},
       {"two_spinning", Options::Pct(3, 10'000), [](Schedule& s) { CountUnderLock<Mutex>(s, 2, 2); }},
       {"three_barging", Options::Pct(3, 20'000),
        [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 3, 2); }},

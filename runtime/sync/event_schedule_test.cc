@@ -1,0 +1,56 @@
+#include "gtest/gtest.h"
+
+#include "pyrt/runtime/sync/event.h"
+#include "pyrt/runtime/sync/internal/schedule_test_util.h"
+#include "pyrt/runtime/sync/platform.h"
+#include "pyrt/testing/detsched/scheduler.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using detsched::Options;
+using detsched::Schedule;
+
+void NotifyAndWait(Schedule& schedule, int waiters, Timeout timeout) {
+  Event event;
+  Plain<int> data;
+  detsched::Name(&event, "event");
+  for (int i = 0; i < waiters; ++i) {
+    schedule.Spawn(i == 0 ? "waiter" : "waiter two", [&] {
+      while (!event.WaitTimed(timeout)) DETSCHED_CHECK(timeout >= 0);
+      DETSCHED_CHECK(data.Get() == 1);
+    });
+  }
+  schedule.Spawn("notifier", [&] {
+    data.Set(1);
+    event.Notify();
+    event.Notify();
+  });
+  schedule.Run();
+  DETSCHED_CHECK(event.state() == 1);
+}
+
+std::vector<Scenario> Scenarios() {
+  Options timed = Options::Exhaustive(2);
+  timed.early_timeouts = 1;
+  Options crowd = Options::Pct(3, 20'000);
+  crowd.early_timeouts = 2;
+  return {
+      {"one_waiter", Options::Exhaustive(3), [](Schedule& s) { NotifyAndWait(s, 1, kForever); }},
+      {"two_waiters", Options::Exhaustive(2), [](Schedule& s) { NotifyAndWait(s, 2, kForever); }},
+      {"timed", timed, [](Schedule& s) { NotifyAndWait(s, 1, kNanosPerMilli); }},
+      {"crowd", crowd, [](Schedule& s) { NotifyAndWait(s, 2, kNanosPerMilli); }},
+  };
+}
+
+TEST(EventScheduleTest, B011_NobodyMissesTheEvent) { ExpectAllHold(Scenarios()); }
+
+TEST(EventScheduleTest, MutantsAreCaught) {
+  for (const char* mutant :
+       {"event_is_set_is_relaxed", "event_notify_is_relaxed", "event_notify_loses_waiter"}) {
+    ExpectCaught(mutant, Scenarios());
+  }
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT

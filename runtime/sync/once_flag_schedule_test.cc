@@ -1,0 +1,61 @@
+#include "gtest/gtest.h"
+
+#include "pyrt/runtime/sync/internal/schedule_test_util.h"
+#include "pyrt/runtime/sync/once_flag.h"
+#include "pyrt/runtime/sync/platform.h"
+#include "pyrt/testing/detsched/scheduler.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using detsched::Options;
+using detsched::Schedule;
+
+// The first `failures` runs of the callback fail.
+void CallFromAll(Schedule& schedule, int threads, int failures) {
+  static constexpr const char* kNames[] = {"one", "two", "three"};
+  OnceFlag flag;
+  Plain<int> runs;
+  int failed = 0;
+  detsched::Name(&flag, "flag");
+  for (int i = 0; i < threads; ++i) {
+    schedule.Spawn(kNames[i], [&, failures] {
+      const int result = flag.CallOnce([&] {
+        runs.Set(runs.Get() + 1);  // a race if two run it side by side
+        detsched::Point("callback");
+        return runs.Get() <= failures ? -1 : 0;
+      });
+      if (result == 0) {
+        DETSCHED_CHECK(runs.Get() == failures + 1);
+      } else {
+        ++failed;
+      }
+    });
+  }
+  schedule.Run();
+  DETSCHED_CHECK(flag.IsDone());
+  DETSCHED_CHECK(failed == failures);
+}
+
+std::vector<Scenario> Scenarios() {
+  Options weak = Options::Pct(3, 20'000);
+  weak.weak_cas_failures = 1;
+  return {
+      {"two", Options::Exhaustive(3), [](Schedule& s) { CallFromAll(s, 2, 0); }},
+      {"two_and_a_failure", Options::Exhaustive(3), [](Schedule& s) { CallFromAll(s, 2, 1); }},
+      {"three_and_a_failure", Options::Exhaustive(2), [](Schedule& s) { CallFromAll(s, 3, 1); }},
+      {"three_and_two_failures", weak, [](Schedule& s) { CallFromAll(s, 3, 2); }},
+  };
+}
+
+TEST(OnceFlagScheduleTest, B012_RunsUntilItSucceedsOnce) { ExpectAllHold(Scenarios()); }
+
+TEST(OnceFlagScheduleTest, MutantsAreCaught) {
+  for (const char* mutant : {"once_is_done_is_relaxed", "once_finish_is_relaxed", "once_finish_loses_waiter",
+                             "once_failure_wakes_nobody"}) {
+    ExpectCaught(mutant, Scenarios());
+  }
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
