@@ -26,7 +26,7 @@ if "benchmark_list_tests" in arguments:
     print("\\n".join(run["name"] for run in runs))
     sys.exit(0)
 wanted = re.compile(arguments["benchmark_filter"])
-chosen = [dict(run, run_name=run["name"], run_type="iteration", iterations=1, time_unit="ns") for run in runs
+chosen = [dict(run, cpu_time=run["real_time"], run_name=run["name"], run_type="iteration", iterations=1, time_unit="ns") for run in runs
           if wanted.search(run["name"])]
 json.dump({{"context": {{"compiler": "fake 1.0"}}, "benchmarks": chosen}}, sys.stdout)
 sys.exit({code})
@@ -226,7 +226,7 @@ class CompareTest(unittest.TestCase):
 
     def test_window_shrinks_to_the_time_there_is(self):
         column = runner.Column(dict(id="c", title="c", kind="peer"), "")
-        steps = [runner.Step(column, "p", ["BM_ForcedSwitch/manual_time"] * 10)]
+        steps = [runner.Step(column, "p", ["BM_ForcedSwitch/iterations:1/manual_time"] * 10)]
         self.assertEqual(runner.fit_window(steps, 100, 0.01, 0.3), 0.3)
         self.assertLess(runner.fit_window(steps, 1, 0.01, 0.3), 0.1)
         self.assertEqual(runner.fit_window(steps, 0.01, 0.01, 0.3), 0.02)

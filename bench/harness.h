@@ -43,6 +43,14 @@ inline void BusyFor(int64_t nanos) {
   for (const int64_t until = NowNs() + nanos; NowNs() < until;) Pause();
 }
 
+// Makes the compiler compute `value` into a register here, and read memory anew afterwards.
+// benchmark::DoNotOptimize lets it leave the value in memory, and a load that is to be measured then is not
+// there.
+template <typename T>
+inline void InRegister(T value) {
+  asm volatile("" : : "r"(value) : "memory");
+}
+
 // How long one benchmark of contended threads watches, in nanoseconds: PYRT_BENCH_WINDOW_MS, 100 ms when
 // unset.
 int64_t Window();

@@ -1,13 +1,12 @@
 // How long it takes until another thread runs: forced switches, grants, and an I/O thread that wants back.
-//
-// On a bare Gil and an EvalBreaker per thread, the parts of which a thread state is made; CPython's side goes
-// through PyEval_SaveThread and the evaluation loop.
 
 #include "benchmark/benchmark.h"
 
 #include "pyrt/bench/contention.h"
 #include "pyrt/bench/harness.h"
-#include "pyrt/bench/pyrt_gil_host.h"
+#include "pyrt/bench/pyrt_host.h"
+#include "pyrt/gil/switch_policy.h"
+#include "pyrt/runtime/config/config.h"
 
 namespace pyrt_bench {
 namespace {
@@ -15,7 +14,11 @@ namespace {
 const ParkedThread parked_thread;
 
 void BM_ForcedSwitch(benchmark::State& state) {
-  PyrtGilHost host;
+  if (!pyrt::kGilEnabled) {
+    state.SkipWithError("no GIL in this build");
+    return;
+  }
+  PyrtHost host;
   MeasureForcedSwitches(state, host, static_cast<int>(state.range(0)), state.range(1));
 }
 BENCHMARK(BM_ForcedSwitch)
@@ -27,14 +30,18 @@ BENCHMARK(BM_ForcedSwitch)
 // asked:1, the waiter has asked for a drop and spins for the grant; asked:0, it sleeps until the interval is
 // over.
 void BM_Grant(benchmark::State& state) {
-  PyrtGilHost host;
+  if (!pyrt::kGilEnabled) {
+    state.SkipWithError("no GIL in this build");
+    return;
+  }
+  PyrtHost host;
   const bool asked = state.range(0) != 0;
   MeasureGrant(state, host, asked ? 1 : 100'000, asked ? 20 : 200);
 }
 BENCHMARK(BM_Grant)->ArgName("asked")->Arg(0)->Arg(1)->Iterations(1)->UseManualTime();
 
 void BM_Reattach(benchmark::State& state) {
-  PyrtGilHost host;
+  PyrtHost host;
   host.SetPolicy(state.range(1) != 0 ? pyrt::SwitchPolicy::kInteractive : pyrt::SwitchPolicy::kInterval);
   MeasureReattach(state, host, static_cast<int>(state.range(0)), 5000);
 }

@@ -37,16 +37,16 @@ class Attached {
 
 void BM_CurrentThread(benchmark::State& state) {
   Attached attached;
-  for (auto _ : state) benchmark::DoNotOptimize(PyThreadState_Get());
+  for (auto _ : state) InRegister(PyThreadState_Get());
 }
 BENCHMARK(BM_CurrentThread);
 
 void BM_CurrentThreadUnchecked(benchmark::State& state) {
   Attached attached;
 #if PY_VERSION_HEX >= 0x030D0000
-  for (auto _ : state) benchmark::DoNotOptimize(PyThreadState_GetUnchecked());
+  for (auto _ : state) InRegister(PyThreadState_GetUnchecked());
 #else
-  for (auto _ : state) benchmark::DoNotOptimize(_PyThreadState_UncheckedGet());
+  for (auto _ : state) InRegister(_PyThreadState_UncheckedGet());
 #endif
 }
 BENCHMARK(BM_CurrentThreadUnchecked);
@@ -249,7 +249,7 @@ BENCHMARK(BM_ImportCached);
 
 void BM_SysAttribute(benchmark::State& state) {
   Attached attached;
-  for (auto _ : state) benchmark::DoNotOptimize(PySys_GetObject("path"));
+  for (auto _ : state) InRegister(PySys_GetObject("path"));
 }
 BENCHMARK(BM_SysAttribute);
 
