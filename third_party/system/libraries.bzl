@@ -88,6 +88,9 @@ cc_library(
     name = "mimalloc",
     linkopts = ["-lmimalloc"],
 )
+
+# The header without the library, as in upstream's module.
+cc_library(name = "mimalloc-api")
 """,
         header = "mimalloc.h",
         package = "libmimalloc-dev",
