@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cinttypes>
+#include <compare>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "pyrt/testing/detsched/internal/choosers.h"
 #include "pyrt/testing/detsched/internal/engine.h"
 #include "pyrt/testing/detsched/internal/isolation.h"
+#include "pyrt/testing/detsched/internal/shrinker.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT::detsched {
@@ -142,7 +144,10 @@ class Exploration {
     if (result_.ok()) {
       result_.report = Summary();
     } else {
-      if (options_.shrink && result_.failure != Failure::kUsage) Shrink();
+      if (options_.shrink && result_.failure != Failure::kUsage) {
+        internal::Shrink(internal::ToScript(engine_.decisions()), kShrinkRuns,
+                         [this](internal::Script* script) { return Try(script); });
+      }
     }
     if (options_.reset) options_.reset();
     return std::move(result_);
@@ -191,8 +196,7 @@ class Exploration {
     result_.seed = seed;
     choices_ = engine_.choices();
     Trim(&choices_);
-    best_ = {NonZero(choices_), engine_.steps()};
-    found_choices_ = best_.choices;
+    best_ = found_ = Measured();
     Report();
   }
 
@@ -200,61 +204,38 @@ class Exploration {
     while (!choices->empty() && choices->back() == 0) choices->pop_back();
   }
 
-  // Fewer choices that are not 0, then a shorter schedule.
+  // Fewer turns of fibers and mishaps, then fewer choices that are not 0, then a shorter schedule.
   struct Measure {
-    size_t choices;
-    uint64_t steps;
-    bool operator<(const Measure& other) const {
-      return choices != other.choices ? choices < other.choices : steps < other.steps;
-    }
+    size_t events = 0;
+    size_t choices = 0;
+    uint64_t steps = 0;
+    auto operator<=>(const Measure&) const = default;
   };
+  Measure Measured() const {
+    const internal::Script script = internal::ToScript(engine_.decisions());
+    Measure measure{script.segments.size(), NonZero(engine_.choices()), engine_.steps()};
+    for (const std::vector<uint8_t>& others : script.others) measure.events += NonZero(others);
+    return measure;
+  }
   static size_t NonZero(const std::vector<uint8_t>& choices) {
     return static_cast<size_t>(
         std::count_if(choices.begin(), choices.end(), [](uint8_t c) { return c != 0; }));
   }
 
-  // Runs the candidate, and adopts it if it fails in the same way and is simpler.
-  bool Try(std::vector<uint8_t> candidate) {
-    if (++shrink_runs_ > kShrinkRuns) return false;
-    internal::ReplayChooser chooser(std::move(candidate));
+  // Plays the script, and adopts what happens if it fails in the same way and is simpler.
+  bool Try(internal::Script* script) {
+    ++shrink_runs_;
+    internal::ScriptChooser chooser(*script, [this] { return engine_.current(); });
     if (RunOne(&chooser) || engine_.failure() != result_.failure) return false;
-    std::vector<uint8_t> ran = engine_.choices();
-    Trim(&ran);
-    const Measure measure{NonZero(ran), engine_.steps()};
-    if (!(measure < best_)) return false;
+    const Measure measure = Measured();
+    if (measure >= best_) return false;
     best_ = measure;
-    choices_ = std::move(ran);
+    choices_ = engine_.choices();
+    Trim(&choices_);
+    *script = internal::ToScript(engine_.decisions());
     result_.message = engine_.message();
     Report();
     return true;
-  }
-
-  void Shrink() {
-    bool improved = true;
-    while (improved && shrink_runs_ < kShrinkRuns) {
-      improved = false;
-      for (size_t chunk = std::max<size_t>(1, best_.choices / 2); chunk > 0; chunk /= 2) {
-        for (size_t first = 0; first < NonZero(choices_);) {
-          std::vector<uint8_t> candidate = choices_;
-          size_t seen = 0;
-          for (uint8_t& choice : candidate) {
-            if (choice != 0 && seen++ >= first && seen <= first + chunk) choice = 0;
-          }
-          if (Try(std::move(candidate))) {
-            improved = true;
-          } else {
-            first += chunk;
-          }
-          if (shrink_runs_ >= kShrinkRuns) return;
-        }
-      }
-      // A choice that is left out altogether moves those behind it.
-      for (size_t i = 0; i < choices_.size() && shrink_runs_ < kShrinkRuns; ++i) {
-        std::vector<uint8_t> candidate = choices_;
-        candidate.erase(candidate.begin() + static_cast<ptrdiff_t>(i));
-        if (Try(std::move(candidate))) improved = true;
-      }
-    }
   }
 
   std::string Summary() const {
@@ -282,8 +263,8 @@ class Exploration {
       report += text;
     }
     if (shrink_runs_ != 0) {
-      std::snprintf(text, sizeof(text), "; %zu choices shrunk to %zu in %d runs", found_choices_,
-                    NonZero(choices_), std::min(shrink_runs_, kShrinkRuns));
+      std::snprintf(text, sizeof(text), "; %zu turns and mishaps shrunk to %zu in %d runs", found_.events,
+                    best_.events, shrink_runs_);
       report += text;
     }
     report += "\nfibers: " + engine_.FiberStates() + "\n";
@@ -298,7 +279,7 @@ class Exploration {
   Result result_;
   std::vector<uint8_t> choices_;
   Measure best_{};
-  size_t found_choices_ = 0;
+  Measure found_{};
   int shrink_runs_ = 0;
 };
 

@@ -69,6 +69,14 @@ struct ChoicePoint {
   bool yielding = false;  // some fiber is being held back because it spins
 };
 
+// What was decided in a schedule: `choice` of ChoiceKind `kind`, for a turn who got it.
+struct Decision {
+  ChoiceKind kind;
+  uint8_t fiber;
+  Turn turn;
+  uint8_t choice;
+};
+
 // Decides. One object sees all schedules of one exploration.
 class Chooser {
  public:

@@ -102,6 +102,7 @@ void Engine::Reset() {
   names_.clear();
   log_.clear();
   choices_.clear();
+  decisions_.clear();
   used_fibers_ = yielded_ = spinning_ = eager_ = 0;
   turn_ = -1;
   idle_rounds_ = 0;
@@ -245,6 +246,7 @@ int Engine::Choose(ChoiceKind kind, int count) {
   if (count <= 1) return 0;
   const int choice = chooser_->Choose(ChoicePoint{.kind = kind, .count = count});
   choices_.push_back(static_cast<uint8_t>(choice));
+  decisions_.push_back({kind, static_cast<uint8_t>(current_), Turn::kRun, static_cast<uint8_t>(choice)});
   return choice;
 }
 
@@ -336,6 +338,8 @@ int Engine::PickNext() {
     const int choice = chooser_->Choose(point);
     if (alternative_count_ > 1) choices_.push_back(static_cast<uint8_t>(choice));
     const Alternative alternative = alternatives_[choice];
+    decisions_.push_back(
+        {ChoiceKind::kFiber, alternative.fiber, alternative.turn, static_cast<uint8_t>(choice)});
     ApplyTurn(alternative);
     if (alternative.turn == Turn::kDie) continue;
     turn_ = alternative.fiber;

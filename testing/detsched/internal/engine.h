@@ -88,6 +88,7 @@ class Engine {
   Failure failure() const { return failure_; }
   const std::string& message() const { return message_; }
   const std::vector<uint8_t>& choices() const { return choices_; }
+  const std::vector<Decision>& decisions() const { return decisions_; }
   uint64_t steps() const { return steps_; }
   bool has_invariants() const { return !invariants_.empty(); }
   // One line per step, or of the last `limit` steps.
@@ -195,7 +196,8 @@ class Engine {
   std::vector<std::function<void()>> on_end_;
   std::vector<NamedRange> names_;
   std::vector<Step> log_;
-  std::vector<uint8_t> choices_;
+  std::vector<uint8_t> choices_;     // of the points with more than one alternative
+  std::vector<Decision> decisions_;  // the same, and the turns that nobody had to choose
 
   Alternative alternatives_[kMaxAlternatives];
   int alternative_count_ = 0;
