@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/utf8.h"
 #include "pyrt/runtime/object/values.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -23,38 +24,6 @@ void AppendHex(std::string& out, const char* format, uint32_t value) {
   char buffer[16];
   std::snprintf(buffer, sizeof(buffer), format, value);
   out += buffer;
-}
-
-// Decodes one code point at `text[i]`, surrogates included, and advances `i`. A byte that starts no code
-// point is returned as itself with `*valid` false.
-uint32_t NextCodePoint(std::string_view text, size_t& i, bool* valid) {
-  const auto byte = [&](size_t at) -> uint32_t {
-    return at < text.size() ? static_cast<unsigned char>(text[at]) : 0;
-  };
-  const uint32_t first = byte(i);
-  int length = 0;
-  uint32_t code_point = 0;
-  uint32_t smallest = 0;
-  if (first < 0x80) {
-    ++i;
-    *valid = true;
-    return first;
-  } else if (first >= 0xC2 && first < 0xE0) {
-    length = 2, code_point = first & 0x1F, smallest = 0x80;
-  } else if (first >= 0xE0 && first < 0xF0) {
-    length = 3, code_point = first & 0x0F, smallest = 0x800;
-  } else if (first >= 0xF0 && first < 0xF5) {
-    length = 4, code_point = first & 0x07, smallest = 0x10000;
-  }
-  *valid = length > 0;
-  for (int k = 1; k < length && *valid; ++k) {
-    const uint32_t next = byte(i + static_cast<size_t>(k));
-    *valid = (next & 0xC0) == 0x80;
-    code_point = code_point << 6 | (next & 0x3F);
-  }
-  *valid = *valid && code_point >= smallest && code_point <= 0x10FFFF;
-  i += *valid ? static_cast<size_t>(length) : 1;
-  return *valid ? code_point : first;
 }
 
 // What str.isprintable() says for the ranges that occur in practice: controls, separators other than the

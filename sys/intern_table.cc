@@ -1,0 +1,50 @@
+#include "pyrt/sys/intern_table.h"
+
+#include <string_view>
+#include <utility>
+
+#include "absl/status/statusor.h"
+
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/error_type.h"
+#include "pyrt/runtime/object/object.h"
+#include "pyrt/runtime/object/values.h"
+#include "pyrt/runtime/sync/mutex.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+Ref<String> InternTable::Intern(std::string_view text) {
+  {
+    MutexLock lock(mutex_);
+    const auto found = strings_.find(text);
+    if (found != strings_.end()) return found->second;
+  }
+  return Intern(String::Of(text));
+}
+
+Ref<String> InternTable::Intern(Ref<String> string) {
+  MutexLock lock(mutex_);
+  return strings_.try_emplace(string->value(), string).first->second;
+}
+
+absl::StatusOr<Ref<String>> InternTable::InternObject(const Ref<Object>& object) {
+  String* string = As<String>(object);
+  if (string == nullptr) {
+    return Raise(ErrorType::TypeError(), "intern() argument must be str, not %s", object->TypeName());
+  }
+  return Intern(Ref<String>::Share(string));
+}
+
+bool InternTable::IsInterned(const String& string) const {
+  MutexLock lock(mutex_);
+  const auto found = strings_.find(string.value());
+  return found != strings_.end() && found->second.get() == &string;
+}
+
+size_t InternTable::size() const {
+  MutexLock lock(mutex_);
+  return strings_.size();
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

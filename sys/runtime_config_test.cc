@@ -1,0 +1,233 @@
+#include "pyrt/sys/runtime_config.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pyrt/runtime/config/config.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using Variables = std::vector<std::pair<std::string, std::string>>;
+using Words = std::vector<std::string>;
+
+struct Read {
+  RuntimeConfig config;
+  ConfigStatus status = ConfigStatus::Ok();
+};
+
+Read ReadWith(const Variables& variables, Words words = {}) {
+  Read read;
+  words.insert(words.begin(), "python3");
+  read.status = ReadConfig(EnvironmentView(variables), words, &read.config);
+  return read;
+}
+
+std::string ErrorOf(const Variables& variables, const Words& words = {}) {
+  return ReadWith(variables, words).status.Text();
+}
+
+TEST(RuntimeConfigTest, DefaultsOfPython) {
+  const Read read = ReadWith({{"LANG", "en_US.UTF-8"}});
+  ASSERT_TRUE(read.status.ok());
+  EXPECT_EQ(read.config.argv, Words{""});
+  EXPECT_EQ(read.config.orig_argv, Words{"python3"});
+  EXPECT_TRUE(read.config.buffered_stdio);
+  EXPECT_EQ(read.config.stdio_errors, "strict");
+  EXPECT_EQ(read.config.int_max_str_digits, 4300);
+  EXPECT_EQ(read.config.gil, GilMode::kDefault);
+  EXPECT_FALSE(read.config.use_hash_seed);
+}
+
+TEST(RuntimeConfigTest, EnvironmentFlagsAreNumbersOrOne) {
+  EXPECT_EQ(ReadWith({{"PYTHONOPTIMIZE", "7"}}).config.optimization_level, 7);
+  EXPECT_EQ(ReadWith({{"PYTHONVERBOSE", "abc"}}).config.verbose, 1);
+  EXPECT_EQ(ReadWith({{"PYTHONDEBUG", "-3"}}).config.parser_debug, 1);
+  EXPECT_EQ(ReadWith({{"PYTHONOPTIMIZE", ""}}).config.optimization_level, 0) << "empty is unset";
+  EXPECT_TRUE(ReadWith({{"PYTHONDONTWRITEBYTECODE", "0"}}).config.write_bytecode);
+  EXPECT_FALSE(ReadWith({{"PYTHONDONTWRITEBYTECODE", "x"}}).config.write_bytecode);
+  EXPECT_FALSE(ReadWith({{"PYTHONUNBUFFERED", "1"}}).config.buffered_stdio);
+  EXPECT_FALSE(ReadWith({{"PYTHONNOUSERSITE", "1"}}).config.user_site_directory);
+  EXPECT_TRUE(ReadWith({{"PYTHONSAFEPATH", "0"}}).config.safe_path) << "any text, even 0";
+  EXPECT_EQ(ReadWith({{"PYTHONOPTIMIZE", "1"}}, {"-OO"}).config.optimization_level, 2) << "the larger wins";
+}
+
+TEST(RuntimeConfigTest, IsolatedModeIgnoresTheEnvironment) {
+  const Variables hostile = {
+      {"PYTHONOPTIMIZE", "2"},    {"PYTHONHASHSEED", "bad"}, {"PYTHON_GIL", "bad"},
+      {"PYTHONUTF8", "bad"},      {"PYTHONMALLOC", "bad"},   {"PYTHONIOENCODING", "bad"},
+      {"PYTHONTRACEMALLOC", "x"}, {"PYTHONDEVMODE", "1"},    {"PYTHONWARNINGS", "error"}};
+  for (const char* option : {"-E", "-I"}) {
+    const Read read = ReadWith(hostile, {option});
+    ASSERT_TRUE(read.status.ok()) << read.status.Text();
+    EXPECT_EQ(read.config.optimization_level, 0);
+    EXPECT_FALSE(read.config.dev_mode);
+    EXPECT_TRUE(read.config.warn_options.empty());
+  }
+  const Read isolated = ReadWith({}, {"-I"});
+  EXPECT_TRUE(isolated.config.isolated);
+  EXPECT_TRUE(isolated.config.safe_path);
+  EXPECT_FALSE(isolated.config.user_site_directory);
+
+  RuntimeConfig embedded = RuntimeConfig::Isolated();
+  const Words words = {"host", "-O", "x"};
+  ASSERT_TRUE(ReadConfig(EnvironmentView(hostile), words, &embedded).ok());
+  EXPECT_EQ(embedded.optimization_level, 0) << "an embedded config does not parse argv";
+  EXPECT_EQ(embedded.argv, words);
+}
+
+TEST(RuntimeConfigTest, SY14_StdioEncodingAndErrors) {
+  const auto stdio = [](const Variables& variables) {
+    const Read read = ReadWith(variables);
+    return read.config.stdio_encoding + "/" + read.config.stdio_errors;
+  };
+  EXPECT_EQ(stdio({{"LANG", "de_DE.UTF-8"}}), "utf-8/strict");
+  EXPECT_EQ(stdio({}), "utf-8/surrogateescape") << "the C locale";
+  EXPECT_EQ(stdio({{"LANG", "de_DE.UTF-8"}, {"LC_ALL", "POSIX"}}), "utf-8/surrogateescape");
+  EXPECT_EQ(stdio({{"LANG", "de_DE.UTF-8"}, {"PYTHONUTF8", "1"}}), "utf-8/surrogateescape");
+  EXPECT_EQ(stdio({{"PYTHONIOENCODING", "latin-1:replace"}}), "iso8859-1/replace");
+  EXPECT_EQ(stdio({{"PYTHONIOENCODING", "ascii"}}), "ascii/strict");
+  EXPECT_EQ(stdio({{"LANG", "x.UTF-8"}, {"PYTHONIOENCODING", ":backslashreplace"}}),
+            "utf-8/backslashreplace");
+  EXPECT_EQ(
+      ErrorOf({{"PYTHONIOENCODING", "bogus"}}),
+      "Fatal Python error: init_stdio_encoding: failed to get the Python codec name of the stdio encoding\n"
+      "Python runtime state: preinitialized\n");
+}
+
+TEST(RuntimeConfigTest, GilOption) {
+  const std::string bad =
+      "Fatal Python error: config_read_gil: PYTHON_GIL / -X gil must be \"0\" or \"1\"\n"
+      "Python runtime state: preinitialized\n";
+  for (const char* value : {"2", "00", "on", "-1"}) {
+    EXPECT_EQ(ErrorOf({{"PYTHON_GIL", value}}), bad);
+    EXPECT_EQ(ErrorOf({}, {"-X", std::string("gil=") + value}), bad);
+  }
+  EXPECT_EQ(ErrorOf({}, {"-Xgil"}), bad);
+  EXPECT_EQ(ErrorOf({{"PYTHON_GIL", "x"}}, {"-Xgil=1"}), bad) << "the option does not hide a bad variable";
+  if constexpr (kGilEnabled) {
+    EXPECT_EQ(ErrorOf({}, {"-Xgil=0"}),
+              "Fatal Python error: config_read_gil: Disabling the GIL is not supported by this build\n"
+              "Python runtime state: preinitialized\n");
+    EXPECT_EQ(ReadWith({{"PYTHON_GIL", "1"}}).config.gil, GilMode::kDefault);
+  } else {
+    EXPECT_EQ(ReadWith({{"PYTHON_GIL", "1"}}).config.gil, GilMode::kEnable);
+    EXPECT_EQ(ReadWith({{"PYTHON_GIL", "1"}}, {"-Xgil=0"}).config.gil, GilMode::kDisable);
+  }
+}
+
+TEST(RuntimeConfigTest, BadValuesHaveCPythonsTexts) {
+  const auto message = [](const Variables& variables, const Words& words = {}) {
+    const ConfigStatus status = ReadWith(variables, words).status;
+    return status.function() + ": " + status.message();
+  };
+  EXPECT_EQ(
+      message({{"PYTHONHASHSEED", "x"}}),
+      "config_init_hash_seed: PYTHONHASHSEED must be \"random\" or an integer in range [0; 4294967295]");
+  EXPECT_EQ(message({{"PYTHONHASHSEED", "4294967296"}}).substr(0, 21), "config_init_hash_seed");
+  EXPECT_EQ(message({{"PYTHONUTF8", "5"}}),
+            "preconfig_init_utf8_mode: invalid PYTHONUTF8 environment variable value");
+  EXPECT_EQ(message({}, {"-Xutf8=3"}), "preconfig_init_utf8_mode: invalid -X utf8 option value");
+  EXPECT_EQ(message({{"PYTHONTRACEMALLOC", "-1"}}),
+            "config_init_tracemalloc: PYTHONTRACEMALLOC: invalid number of frames");
+  EXPECT_EQ(message({}, {"-X", "tracemalloc=x"}),
+            "config_init_tracemalloc: -X tracemalloc=NFRAME: invalid number of frames");
+  EXPECT_EQ(message({{"PYTHONINTMAXSTRDIGITS", "639"}}),
+            "config_init_int_max_str_digits: PYTHONINTMAXSTRDIGITS: invalid limit; must be >= 640 or 0 for "
+            "unlimited.");
+  EXPECT_EQ(message({}, {"-Xint_max_str_digits"}),
+            "config_init_int_max_str_digits: -X int_max_str_digits: invalid limit; must be >= 640 or 0 for "
+            "unlimited.");
+  EXPECT_EQ(message({{"PYTHONMALLOC", "foo"}}), "preconfig_init_allocator: PYTHONMALLOC: unknown allocator");
+  EXPECT_EQ(message({}, {"-Xcpu_count=0"}),
+            "config_init_cpu_count: -X cpu_count=n option: n is missing or an invalid number, n must be "
+            "greater than "
+            "0");
+  EXPECT_EQ(message({{"PYTHON_THREAD_INHERIT_CONTEXT", "2"}}),
+            "config_init_thread_inherit_context: PYTHON_THREAD_INHERIT_CONTEXT=N: N is missing or invalid");
+  EXPECT_EQ(message({}, {"-Xcontext_aware_warnings"}),
+            "config_init_context_aware_warnings: -X context_aware_warnings=n: n is missing or invalid");
+  EXPECT_EQ(message({}, {"-Ximporttime=3"}),
+            "config_init_import_time: -X importtime: values other than 1 and 2 are reserved for future use.");
+  EXPECT_EQ(ErrorOf({}, {"-Xfrozen_modules=3"}),
+            "Fatal Python error: bad value for option -X frozen_modules (expected \"on\" or \"off\")\n"
+            "Python runtime state: preinitialized\n");
+  EXPECT_EQ(ErrorOf({{"PYTHONUTF8", "5"}}).substr(ErrorOf({{"PYTHONUTF8", "5"}}).find('\n') + 1),
+            "Python runtime state: preinitializing\n");
+  EXPECT_EQ(ReadWith({{"PYTHONUTF8", "5"}}).status.exit_code(), 1);
+}
+
+TEST(RuntimeConfigTest, XOptions) {
+  const Read read = ReadWith({}, {"-Xdev", "-X", "importtime", "-Xa=b=c", "-Xtracemalloc", "-Xcpu_count=3",
+                                  "-X", "pycache_prefix=/x"});
+  ASSERT_TRUE(read.status.ok()) << read.status.Text();
+  EXPECT_TRUE(read.config.dev_mode);
+  EXPECT_TRUE(read.config.faulthandler) << "development mode implies it";
+  EXPECT_EQ(read.config.import_time, 1);
+  EXPECT_EQ(read.config.tracemalloc, 1);
+  EXPECT_EQ(read.config.cpu_count, 3);
+  EXPECT_EQ(read.config.pycache_prefix, "/x");
+  EXPECT_EQ(read.config.XOption("a"), "b=c");
+  EXPECT_EQ(read.config.XOption("none"), std::nullopt);
+  EXPECT_EQ(ReadWith({{"PYTHONPYCACHEPREFIX", "/env"}}, {"-Xpycache_prefix="}).config.pycache_prefix,
+            std::nullopt);
+}
+
+TEST(RuntimeConfigTest, WarnOptionsLowestPriorityFirst) {
+  EXPECT_EQ(ReadWith({{"PYTHONWARNINGS", "a,b,,c"}, {"PYTHONDEVMODE", "1"}}, {"-bb", "-Wd", "-W", "e"})
+                .config.warn_options,
+            (Words{"default", "a", "b", "c", "d", "e", "error::BytesWarning"}));
+}
+
+TEST(RuntimeConfigTest, CommandLineSplitsProgramAndArguments) {
+  const auto argv = [](const Words& words) { return ReadWith({}, words).config.argv; };
+  EXPECT_EQ(argv({"-c", "pass", "-O", "x"}), (Words{"-c", "-O", "x"}));
+  EXPECT_EQ(argv({"-Bcpass", "y"}), (Words{"-c", "y"}));
+  EXPECT_EQ(argv({"-m", "mod", "z"}), (Words{"-m", "z"}));
+  EXPECT_EQ(argv({"-u", "script.py", "-u"}), (Words{"script.py", "-u"}));
+  EXPECT_EQ(argv({"--", "-weird"}), (Words{"-weird"}));
+  EXPECT_EQ(argv({"-", "a"}), (Words{"-", "a"}));
+  EXPECT_EQ(ReadWith({}, {"-c", "pass"}).config.run_command, "pass\n");
+  EXPECT_EQ(ReadWith({}, {"script.py"}).config.run_filename, "script.py");
+  const Read many = ReadWith({}, {"-bBdEiOPqsSuvvx"});
+  EXPECT_EQ(many.config.verbose, 2);
+  EXPECT_EQ(many.config.inspect, 1);
+  EXPECT_TRUE(many.config.skip_source_first_line);
+}
+
+TEST(RuntimeConfigTest, BadUsageExitsWithTwo) {
+  const auto first_line = [](const Words& words) {
+    const ConfigStatus status = ReadWith({}, words).status;
+    EXPECT_TRUE(status.is_exit());
+    EXPECT_EQ(status.exit_code(), 2);
+    return status.Text().substr(0, status.Text().find('\n'));
+  };
+  EXPECT_EQ(first_line({"-Z"}), "Unknown option: -Z");
+  EXPECT_EQ(first_line({"--foo"}), "unknown option --foo");
+  EXPECT_EQ(first_line({"-W"}), "Argument expected for the -W option");
+  EXPECT_EQ(first_line({"-c"}), "Argument expected for the -c option");
+  EXPECT_EQ(first_line({"-J"}), "-J is reserved for Jython");
+  EXPECT_EQ(first_line({"--check-hash-based-pycs", "bad"}),
+            "--check-hash-based-pycs must be one of 'default', 'always', or 'never'");
+  const ConfigStatus version = ReadWith({}, {"-V"}).status;
+  EXPECT_EQ(version.exit_code(), 0);
+  EXPECT_EQ(version.Text(), "Python 3.15.2\n");
+  EXPECT_EQ(ReadWith({}, {"-h"}).status.exit_code(), 0);
+}
+
+TEST(RuntimeConfigTest, VersionsAndHexversion) {
+  LanguageVersion version;
+  EXPECT_EQ(version.Hex(), 0x030f02f0);
+  version = {3, 16, 0, "alpha", 1};
+  EXPECT_EQ(version.Hex(), 0x031000a1);
+  EXPECT_EQ(version.Short(), "3.16.0a1");
+  version = {3, 16, 0, "candidate", 2};
+  EXPECT_EQ(version.Short(), "3.16.0rc2");
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT

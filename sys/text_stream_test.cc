@@ -1,0 +1,434 @@
+#include "pyrt/sys/text_stream.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/values.h"
+#include "pyrt/runtime/sync/platform.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+class Pipe {
+ public:
+  Pipe() {
+    int fds[2];
+    EXPECT_EQ(::pipe2(fds, O_CLOEXEC), 0);
+    read_ = fds[0];
+    write_ = fds[1];
+  }
+  ~Pipe() {
+    CloseRead();
+    CloseWrite();
+  }
+  int read_fd() const { return read_; }
+  int write_fd() const { return write_; }
+  void CloseRead() {
+    if (read_ >= 0) ::close(std::exchange(read_, -1));
+  }
+  void CloseWrite() {
+    if (write_ >= 0) ::close(std::exchange(write_, -1));
+  }
+  // What is in the pipe now; does not wait.
+  std::string Take() {
+    ::fcntl(read_, F_SETFL, O_NONBLOCK);
+    std::string all;
+    char chunk[4096];
+    for (ssize_t n; (n = ::read(read_, chunk, sizeof(chunk))) > 0;) all.append(chunk, static_cast<size_t>(n));
+    return all;
+  }
+  std::string TakeUntilClosed() {
+    std::string all;
+    char chunk[4096];
+    for (ssize_t n; (n = ::read(read_, chunk, sizeof(chunk))) > 0;) all.append(chunk, static_cast<size_t>(n));
+    return all;
+  }
+
+ private:
+  int read_ = -1;
+  int write_ = -1;
+};
+
+class TextStreamTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ::signal(SIGPIPE, SIG_IGN); }
+};
+using TextStreamDeathTest = TextStreamTest;
+
+TextStream::Options Writer() {
+  TextStream::Options options;
+  options.name = "<stdout>";
+  return options;
+}
+TextStream::Options Reader() {
+  TextStream::Options options;
+  options.name = "<stdin>";
+  options.mode = TextStream::Mode::kRead;
+  return options;
+}
+
+TEST_F(TextStreamTest, BlockBufferedUntilFlushOrOverflow) {
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.buffer_size = 10;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  ASSERT_TRUE(stream->Write("one\n").ok());
+  EXPECT_EQ(pipe.Take(), "");
+  EXPECT_EQ(stream->buffered(), 4u);
+  ASSERT_TRUE(stream->Flush().ok());
+  EXPECT_EQ(pipe.Take(), "one\n");
+  ASSERT_TRUE(stream->Write("123456").ok());
+  ASSERT_TRUE(stream->Write("789abc").ok());
+  EXPECT_EQ(pipe.Take(), "123456") << "what was buffered goes first";
+  ASSERT_TRUE(stream->Write("a write larger than the buffer").ok());
+  EXPECT_EQ(pipe.Take(), "789abca write larger than the buffer");
+}
+
+TEST_F(TextStreamTest, SY9_LineBufferingAndWriteThrough) {
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.line_buffering = true;
+  Ref<TextStream> line = TextStream::Open(pipe.write_fd(), options);
+  ASSERT_TRUE(line->Write("no newline").ok());
+  EXPECT_EQ(pipe.Take(), "");
+  ASSERT_TRUE(line->Write(" yet\nrest").ok());
+  EXPECT_EQ(pipe.Take(), "no newline yet\nrest");
+  options.line_buffering = false;
+  options.write_through = true;
+  Ref<TextStream> through = TextStream::Open(pipe.write_fd(), options);
+  ASSERT_TRUE(through->Write("x").ok());
+  EXPECT_EQ(pipe.Take(), "x");
+}
+
+TEST_F(TextStreamTest, EncodingErrorsWriteNothing) {
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.encoding = TextEncoding::kAscii;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  EXPECT_TRUE(IsError(stream->Write("ok \xc3\xa9"), ErrorType::UnicodeEncodeError()));
+  EXPECT_EQ(stream->buffered(), 0u);
+  options.errors = TextErrors::kBackslashReplace;
+  Ref<TextStream> lenient = TextStream::Open(pipe.write_fd(), options);
+  ASSERT_TRUE(lenient->Write("ok \xc3\xa9").ok());
+  ASSERT_TRUE(lenient->Flush().ok());
+  EXPECT_EQ(pipe.Take(), "ok \\xe9");
+}
+
+TEST_F(TextStreamTest, BrokenPipeIsAnErrorAndKeepsWhatWasBuffered) {
+  Pipe pipe;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), Writer());
+  ASSERT_TRUE(stream->Write("kept").ok());
+  pipe.CloseRead();
+  const absl::Status status = stream->Flush();
+  EXPECT_TRUE(IsError(status, ErrorType::BrokenPipeError())) << status;
+  EXPECT_EQ(ErrorFromStatus(status)->Message(), "[Errno 32] Broken pipe");
+  EXPECT_EQ(stream->buffered(), 4u);
+  EXPECT_TRUE(IsError(stream->Close(), ErrorType::BrokenPipeError()));
+  EXPECT_TRUE(stream->closed()) << "closed all the same";
+}
+
+TEST_F(TextStreamTest, FullNonBlockingPipeSaysHowMuchWentOut) {
+  Pipe pipe;
+  ::fcntl(pipe.write_fd(), F_SETFL, O_NONBLOCK);
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), Writer());
+  const absl::Status status = stream->Write(std::string(1 << 20, 'x'));
+  ASSERT_TRUE(IsError(status, ErrorType::BlockingIOError())) << status;
+  Ref<Error> error = ErrorFromStatus(status);
+  EXPECT_EQ(As<Int>(error->args()[2])->value(), static_cast<int64_t>(pipe.Take().size()));
+}
+
+TEST_F(TextStreamTest, RedirectedAndClosedDescriptors) {
+  Pipe first;
+  Pipe second;
+  const int fd = ::dup(first.write_fd());
+  Ref<TextStream> stream = TextStream::Open(fd, Writer());
+  ASSERT_TRUE(stream->Write("a").ok());
+  ASSERT_TRUE(stream->Flush().ok());
+  ASSERT_EQ(::dup2(second.write_fd(), fd), fd);
+  ASSERT_TRUE(stream->Write("b").ok());
+  ASSERT_TRUE(stream->Flush().ok());
+  EXPECT_EQ(first.Take(), "a");
+  EXPECT_EQ(second.Take(), "b");
+  ::close(fd);
+  ASSERT_TRUE(stream->Write("c").ok());
+  EXPECT_EQ(ErrorFromStatus(stream->Flush())->Message(), "[Errno 9] Bad file descriptor");
+}
+
+TEST_F(TextStreamTest, ClosedStreamsRefuseEverything) {
+  Pipe pipe;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), Writer());
+  ASSERT_TRUE(stream->Write("last").ok());
+  ASSERT_TRUE(stream->Close().ok());
+  EXPECT_EQ(pipe.Take(), "last");
+  ASSERT_TRUE(stream->Close().ok());
+  for (const absl::Status& status : {stream->Write("x"), stream->Flush()}) {
+    EXPECT_TRUE(IsError(status, ErrorType::ValueError()));
+    EXPECT_EQ(status.message(), "I/O operation on closed file.");
+  }
+  EXPECT_TRUE(IsError(TextStream::Open(pipe.read_fd(), Reader())->Write("x"), ErrorType::OSError()));
+}
+
+TEST_F(TextStreamTest, ReadsLinesAcrossChunksAndBadBytes) {
+  Pipe pipe;
+  TextStream::Options options = Reader();
+  options.errors = TextErrors::kSurrogateEscape;
+  Ref<TextStream> stream = TextStream::Open(pipe.read_fd(), options);
+  const std::string text = "first\n" + std::string(20000, 'y') + "\nbad\x80\nend";
+  std::thread writer([&] {
+    EXPECT_EQ(::write(pipe.write_fd(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    pipe.CloseWrite();
+  });
+  EXPECT_EQ(stream->ReadLine().value(), "first\n");
+  EXPECT_EQ(stream->ReadLine().value(), std::string(20000, 'y') + "\n");
+  EXPECT_EQ(stream->ReadLine().value(), "bad\xed\xb2\x80\n");
+  EXPECT_EQ(stream->ReadLine().value(), "end");
+  EXPECT_EQ(stream->ReadLine().value(), "");
+  writer.join();
+}
+
+TEST_F(TextStreamTest, AttributesAndMethods) {
+  Pipe pipe;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), Writer());
+  EXPECT_EQ(stream->Repr().value(), "<_io.TextIOWrapper name='<stdout>' mode='w' encoding='utf-8'>");
+  EXPECT_EQ(As<String>(stream->GetAttr("errors").value())->value(), "strict");
+  EXPECT_EQ(stream->GetAttr("fileno").value()->Call({}).value()->Repr().value(),
+            std::to_string(pipe.write_fd()));
+  const std::vector<Ref<Object>> text{String::Of("h\xc3\xa9")};
+  EXPECT_EQ(stream->GetAttr("write").value()->Call(text).value(), Int::Of(2)) << "characters, not bytes";
+  const std::vector<Ref<Object>> number{Int::Of(1)};
+  EXPECT_EQ(stream->GetAttr("write").value()->Call(number).status().message(),
+            "write() argument must be str, not int");
+  ASSERT_TRUE(stream->GetAttr("flush").value()->Call({}).ok());
+  EXPECT_EQ(pipe.Take(), "h\xc3\xa9");
+  EXPECT_TRUE(IsError(stream->GetAttr("nothing").status(), ErrorType::AttributeError()));
+}
+
+// Threads that run at once in both builds: the stream's own state is guarded by its lock, and nobody counts
+// references here.
+TEST_F(TextStreamTest, NoInterleavingInsideOneWrite) {
+  constexpr int kThreads = 8;
+  constexpr int kLines = 400;
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.buffer_size = 64;  // flushes, direct writes and appends all occur
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  std::string all;
+  std::thread reader([&] { all = pipe.TakeUntilClosed(); });
+  std::vector<std::thread> writers;
+  for (int t = 0; t < kThreads; ++t) {
+    writers.emplace_back([&, t] {
+      for (int i = 0; i < kLines; ++i) {
+        const std::string line(static_cast<size_t>(1 + (i * 7 + t) % 150), static_cast<char>('a' + t));
+        ASSERT_TRUE(stream->Write(line + "\n").ok());
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  ASSERT_TRUE(stream->Flush().ok());
+  pipe.CloseWrite();
+  reader.join();
+  std::map<char, int> lines;
+  for (size_t begin = 0; begin < all.size();) {
+    const size_t end = all.find('\n', begin);
+    ASSERT_NE(end, std::string::npos);
+    const std::string line = all.substr(begin, end - begin);
+    ASSERT_EQ(line, std::string(line.size(), line[0])) << "two writes were mixed";
+    ++lines[line[0]];
+    begin = end + 1;
+  }
+  for (int t = 0; t < kThreads; ++t) EXPECT_EQ(lines[static_cast<char>('a' + t)], kLines);
+}
+
+// Hooks that count, and say whether somebody attached while holding the lock.
+struct Recorder {
+  static inline std::atomic<int> detached{0};
+  static inline std::atomic<bool> finalizing{false};
+  static bool Detach() {
+    ++detached;
+    return true;
+  }
+  static void Attach() { --detached; }
+  static bool IsFinalizing() { return finalizing; }
+  static constexpr StreamHooks kHooks{&Detach, &Attach, nullptr, &IsFinalizing};
+};
+
+TEST_F(TextStreamTest, DetachesForSystemCallsOnly) {
+  static int calls = 0;
+  struct Counting {
+    static bool Detach() { return ++calls > 0; }
+    static void Attach() {}
+  };
+  static constexpr StreamHooks kHooks{&Counting::Detach, &Counting::Attach, nullptr, nullptr};
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.hooks = &kHooks;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(stream->Write("buffered\n").ok());
+  EXPECT_EQ(calls, 0) << "an append to the buffer gives nothing away";
+  ASSERT_TRUE(stream->Flush().ok());
+  EXPECT_EQ(calls, 1);
+}
+
+// gh-129536: a daemon thread which may never attach again must not take the stream's lock along.
+TEST_F(TextStreamTest, ThreadThatHangsOnAttachHoldsNothing) {
+  static std::atomic<bool> hanging{false};
+  static std::atomic<bool> release{false};
+  static thread_local bool is_daemon = false;
+  struct Hooks {
+    static bool Detach() { return true; }
+    static void Attach() {
+      if (!is_daemon) return;
+      hanging = true;
+      while (!release) std::this_thread::yield();
+    }
+  };
+  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, nullptr, nullptr};
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.hooks = &kHooks;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  std::thread daemon([&] {
+    is_daemon = true;
+    (void)stream->Write("from the daemon\n");
+    (void)stream->Flush();
+  });
+  while (!hanging) std::this_thread::yield();
+  ASSERT_TRUE(stream->Write("from the main thread\n").ok());
+  ASSERT_TRUE(stream->Flush().ok());
+  EXPECT_EQ(pipe.Take(), "from the daemon\nfrom the main thread\n");
+  release = true;
+  daemon.join();
+}
+
+// LC-9: an owner that is stuck inside write(2) itself cannot be waited for for ever at shutdown.
+TEST_F(TextStreamDeathTest, StuckOwnerAtShutdownIsFatalInBoundedTime) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        Pipe pipe;
+        TextStream::Options options = Writer();
+        options.hooks = &Recorder::kHooks;
+        Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+        std::thread stuck([&] { (void)stream->Write(std::string(1 << 20, 'x')); });
+        while (Recorder::detached == 0) std::this_thread::yield();
+        // The pipe is full when nothing more arrives; until then the owner merely works.
+        Recorder::finalizing = true;
+        (void)stream->Flush();
+      },
+      "_enter_buffered_busy: could not acquire lock for <_io.BufferedWriter name='<stdout>'> at interpreter "
+      "shutdown, possibly due to daemon threads");
+}
+
+TEST_F(TextStreamTest, SignalHandlerThatUsesTheStreamIsStopped) {
+  static TextStream* stream_of_handler = nullptr;
+  static std::string text;
+  static std::atomic<bool> ran{false};
+  struct Hooks {
+    static absl::Status CheckSignals() {
+      text = ErrorFromStatus(stream_of_handler->Write("from the handler"))->Message();
+      ran = true;
+      return absl::OkStatus();
+    }
+  };
+  static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr};
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};  // without SA_RESTART: write returns EINTR
+  struct sigaction old;
+  ::sigaction(SIGUSR1, &action, &old);
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.hooks = &kHooks;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  stream_of_handler = stream.get();
+  const pthread_t self = ::pthread_self();
+  std::string all;
+  std::thread helper([&] {
+    while (!ran) {
+      ::pthread_kill(self, SIGUSR1);
+      std::this_thread::yield();
+    }
+    all = pipe.TakeUntilClosed();
+  });
+  EXPECT_TRUE(stream->Write(std::string(1 << 20, 'x')).ok()) << "the write goes on after the handler";
+  pipe.CloseWrite();
+  helper.join();
+  EXPECT_EQ(all.size(), size_t{1} << 20);
+  EXPECT_EQ(text, "reentrant call inside <_io.BufferedWriter name='<stdout>'>");
+  ::sigaction(SIGUSR1, &old, nullptr);
+}
+
+TEST_F(TextStreamTest, FailingSignalHandlerEndsTheWrite) {
+  static std::atomic<bool> ran{false};
+  struct Hooks {
+    static absl::Status CheckSignals() {
+      ran = true;
+      return ToStatus(Error::New(ErrorType::KeyboardInterrupt(), std::vector<Ref<Object>>{}));
+    }
+  };
+  static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr};
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  struct sigaction old;
+  ::sigaction(SIGUSR1, &action, &old);
+  Pipe pipe;
+  TextStream::Options options = Reader();
+  options.hooks = &kHooks;
+  Ref<TextStream> stream = TextStream::Open(pipe.read_fd(), options);
+  const pthread_t self = ::pthread_self();
+  std::thread helper([&] {
+    while (!ran) {
+      ::pthread_kill(self, SIGUSR1);
+      std::this_thread::yield();
+    }
+  });
+  EXPECT_TRUE(IsError(stream->ReadLine().status(), ErrorType::KeyboardInterrupt()));
+  helper.join();
+  ::sigaction(SIGUSR1, &old, nullptr);
+}
+
+TEST_F(TextStreamTest, ForkedChildCanUseAStreamThatAnotherThreadHeld) {
+  static std::atomic<bool> stuck{false};
+  struct Hooks {
+    static bool Detach() {
+      stuck = true;
+      return true;
+    }
+    static void Attach() {}
+  };
+  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, nullptr, nullptr};
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.hooks = &kHooks;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  std::thread writer([&] { (void)stream->Write(std::string(1 << 20, 'x')); });
+  while (!stuck) std::this_thread::yield();
+  const pid_t child = ForkProcess();
+  if (child == 0) {
+    PlatformAfterForkInChild();
+    stream->ReinitAfterFork();
+    // The pipe is full of the parent's bytes: only that the lock is free is tried here.
+    ::_exit(stream->buffered() == 0 && stream->Flush().ok() ? 42 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
+  std::thread reader([&] { (void)pipe.TakeUntilClosed(); });
+  writer.join();
+  pipe.CloseWrite();
+  reader.join();
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
