@@ -95,7 +95,8 @@ Gil::TakeResult Gil::Acquired(GilHolder& holder) {
 }
 
 Gil::TakeResult Gil::Leave(GilHolder& holder, TakeResult result) {
-  holder.requesting_.store(false, kRelaxed);
+  // Release: the thread does not touch this Gil any more, which may be freed once that is known.
+  holder.requesting_.store(false, kRelease);
   return result;
 }
 
@@ -324,7 +325,7 @@ void Gil::Withdraw(GilWaiter& waiter, int64_t now) {
 
 // --- Letting go
 
-void Gil::DropSlow(GilHolder& holder) {
+void Gil::DropSlow(GilHolder& holder, bool final) {
   if (holder.hold_.load(kRelaxed) == GilHolder::kNone) {
     if constexpr (!kGilEnabled) return;
     Fatal("drop_gil", "drop_gil: GIL is not locked by this thread (%s)", ToString().c_str());
@@ -335,6 +336,12 @@ void Gil::DropSlow(GilHolder& holder) {
   UnbiasSelf(holder);
   holder.hold_.store(GilHolder::kNone, kRelaxed);
   const GilWake wake = ReleaseOrHandOff(holder, MonotonicNow());
+  if (final) {
+    // As Forget, which would come too late. Whoever takes the word at this moment writes its own name.
+    GilHolder* self = &holder;
+    last_holder_.compare_exchange_strong(self, nullptr, kRelaxed, kRelaxed);
+    if (preempted_ == &holder) preempted_ = nullptr;
+  }
   // For a final drop: from here on the next holder may free `holder`; it may free this Gil only after the
   // destructor has had the queue lock, which this releases.
   queue_lock_.Unlock();

@@ -125,8 +125,8 @@ class Gil {
   }
 
   // The last drop of a holder whose interpreter, and this Gil with it, may be freed by the next one to take
-  // it: touches neither after the GIL has changed hands (gh-104341).
-  void DropFinal(GilHolder& holder) { DropSlow(holder); }
+  // it: touches neither after the GIL has changed hands (gh-104341). Forgets the holder, which may be freed.
+  void DropFinal(GilHolder& holder) { DropSlow(holder, /*final=*/true); }
 
   // The answer to a drop request: passes the GIL to the head of the queue, queues up, and returns when it is
   // the caller's again; give and wait are one operation, so the caller cannot win the race against the thread
@@ -205,7 +205,7 @@ class Gil {
   [[gnu::cold]] TakeResult TakeSlow(GilHolder& holder);
   [[gnu::cold]] TakeResult FinishTake(GilHolder& holder);
   [[gnu::cold]] void ClearStaleRequest(GilHolder& holder);
-  [[gnu::cold]] void DropSlow(GilHolder& holder);
+  [[gnu::cold]] void DropSlow(GilHolder& holder, bool final = false);
   [[gnu::cold]] void DropRevoked(GilHolder& holder);
   [[gnu::cold]] void WakeHeadAfterDrop();
   [[gnu::cold]] void GrantBias(GilHolder& holder);
