@@ -82,6 +82,7 @@ struct Drop {
     if (state.owner == -1) return;
     GilHolder& holder = *state.threads[state.owner].holder;
     final ? state.gil.DropFinal(holder) : state.gil.Drop(holder);
+    if (final) state.last = -1;
     state.owner = -1;
   }
 };
