@@ -62,6 +62,7 @@ struct Take {
       }
       if (state.exiting[thread]) {
         Expect(result == Gil::TakeResult::kMustExit, "a thread that must exit does not take it", state);
+        if (state.last == thread) state.last = -1;  // it had it for a moment, and dropped it for good
         return;
       }
       Expect(result == Gil::TakeResult::kTaken, "a free Gil is taken", state);
