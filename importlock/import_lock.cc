@@ -182,7 +182,7 @@ __attribute__((noinline, cold)) absl::Status ImportLock::NotHolding() {
   return Raise(ErrorType::RuntimeError(), "not holding the import lock");
 }
 
-void ImportLock::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+void ImportLock::AfterForkInParent() {
   const absl::Status status = Release();
   PYRT_CHECK(status.ok(), "ImportLock::AfterForkInParent",
              "the import lock is owned by thread %" PRIu64
@@ -190,7 +190,7 @@ void ImportLock::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
              owner());
 }
 
-void ImportLock::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+void ImportLock::AfterForkInChild() {
   PYRT_CHECK(Held(), "ImportLock::AfterForkInChild", "the import lock is free: BeforeFork is missing");
   state_.ReinitAfterFork(/*owned=*/true, CurrentThreadIdent());
   static_cast<void>(Release().ok());

@@ -41,12 +41,12 @@
 #include "pyrt/importlock/internal/import_lock_state.h"
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/platform.h"
-#include "pyrt/runtime/sync/thread_annotations.h"
 #include "pyrt/runtime/sync/wait_hooks.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
-class PYRT_CAPABILITY("import lock") ImportLock {
+// Without Clang's lock annotations, which know no recursion: ownership is checked at run time.
+class ImportLock {
  public:
   constexpr ImportLock() = default;
   ImportLock(const ImportLock&) = delete;
@@ -56,7 +56,7 @@ class PYRT_CAPABILITY("import lock") ImportLock {
   // detaches. In a GIL-enabled build a wait without before_park would keep the owner from ever releasing and
   // is a fatal error. Not async-signal-safe, but re-entrant from a signal handler that runs attached.
   // CPython: _PyImport_AcquireLock, _imp.acquire_lock.
-  void Acquire(const WaitHooks* hooks = nullptr) PYRT_ACQUIRE() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  void Acquire(const WaitHooks* hooks = nullptr) {
     const uint64_t self = CurrentThreadIdent();
     if (!state_.TryAcquire(self)) [[unlikely]] {
       AcquireSlow(self, hooks);
@@ -64,18 +64,16 @@ class PYRT_CAPABILITY("import lock") ImportLock {
   }
 
   // Never blocks.
-  bool TryAcquire() PYRT_TRY_ACQUIRE(true) PYRT_NO_THREAD_SAFETY_ANALYSIS {
-    return state_.TryAcquire(CurrentThreadIdent());
-  }
+  bool TryAcquire() { return state_.TryAcquire(CurrentThreadIdent()); }
 
   // Waits up to `timeout` nanoseconds (negative: for ever, 0: not at all). kFailure: time is up, or
   // hooks->must_fail said so; kInterrupted: hooks->interrupted did. CPython: _PyRecursiveMutex_LockTimed.
-  LockStatus AcquireTimed(Timeout timeout, const WaitHooks* hooks = nullptr) PYRT_NO_THREAD_SAFETY_ANALYSIS;
+  LockStatus AcquireTimed(Timeout timeout, const WaitHooks* hooks = nullptr);
 
   // Takes a level away, or gives the lock up. Never blocks. RuntimeError "not holding the import lock" on any
   // thread that does not own it, and nothing has changed then.
   // CPython: _PyImport_ReleaseLock, _imp.release_lock.
-  absl::Status Release() PYRT_RELEASE() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  absl::Status Release() {
     switch (state_.Release(CurrentThreadIdent())) {
       [[likely]] case internal::ImportLockRelease::kReleased : break;
       case internal::ImportLockRelease::kHasWaiters:
@@ -102,9 +100,9 @@ class PYRT_CAPABILITY("import lock") ImportLock {
   // (AfterForkInParent). Levels that the thread had before are kept on both sides, and in the child they
   // belong to its one thread under the identifier that it has there (gh-126688). In the child call
   // ParkingLot::AfterForkInChild first.
-  void BeforeFork(const WaitHooks* hooks = nullptr) PYRT_ACQUIRE() { Acquire(hooks); }
-  void AfterForkInParent() PYRT_RELEASE();
-  void AfterForkInChild() PYRT_RELEASE();
+  void BeforeFork(const WaitHooks* hooks = nullptr) { Acquire(hooks); }
+  void AfterForkInParent();
+  void AfterForkInChild();
 
  private:
   void AcquireSlow(uint64_t self, const WaitHooks* hooks);
@@ -114,13 +112,12 @@ class PYRT_CAPABILITY("import lock") ImportLock {
 };
 
 // Owns the import lock for the length of a scope.
-class PYRT_SCOPED_CAPABILITY ImportLockScope {
+class ImportLockScope {
  public:
-  explicit ImportLockScope(ImportLock& lock, const WaitHooks* hooks = nullptr) PYRT_ACQUIRE(lock)
-      : lock_(lock) {
+  explicit ImportLockScope(ImportLock& lock, const WaitHooks* hooks = nullptr) : lock_(lock) {
     lock_.Acquire(hooks);
   }
-  ~ImportLockScope() PYRT_RELEASE() { lock_.Release().IgnoreError(); }
+  ~ImportLockScope() { lock_.Release().IgnoreError(); }
   ImportLockScope(const ImportLockScope&) = delete;
   ImportLockScope& operator=(const ImportLockScope&) = delete;
 
