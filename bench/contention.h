@@ -108,9 +108,9 @@ void MeasureForcedSwitches(benchmark::State& state, Host& host, int threads, int
 // One thread holds, one waits: from just before the holder's Detach to the return of the waiter's Attach.
 //
 // The waiter has been waiting for `hold_us` when the GIL comes free. With `hold_us` below the interval it
-// sleeps, having asked for nothing; with `hold_us` above, it has asked for a drop, and a design whose waiters
-// spin after asking (pyrt's) spins. The two threads are kept on two CPUs: on one, nobody spins and a wake-up
-// costs nothing.
+// sleeps, having asked for nothing; a little above, it has asked for a drop, and a design whose waiters spin
+// after asking (pyrt's) spins. Far above, also a spinner has given up and sleeps. The two threads are kept on
+// two CPUs: on one, nobody spins and a wake-up costs nothing.
 template <typename Host>
 void MeasureGrant(benchmark::State& state, Host& host, int64_t interval_us, int64_t hold_us) {
   if (UsableCpuCount() < 2) {
