@@ -60,7 +60,7 @@ def parse(arguments):
         parser.error(f"--filter {options.filter.pattern!r} matches no row; --list shows them")
     # `bazel run` starts programs elsewhere and tells where the user was.
     started_in = os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd())
-    options.out = os.path.join(started_in, os.path.expanduser(options.out or "."))
+    options.out = os.path.normpath(os.path.join(started_in, os.path.expanduser(options.out or ".")))
     if os.path.exists(options.out) and not os.path.isdir(options.out):
         parser.error(f"--out {options.out}: not a directory")
     try:
