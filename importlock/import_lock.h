@@ -13,8 +13,7 @@
 // Two algorithms, chosen by the build (internal/import_lock_state.h argues for both):
 //
 //   GIL enabled    The lock belongs to one interpreter, and *every call must be made attached to it*. Then
-//   the
-//                  interpreter's GIL already excludes all other callers: owner, level and the number of
+//                  the interpreter's GIL already excludes all other callers: owner, level and the number of
 //                  waiters are plain words, and an uncontended pair has no locked instruction. Only a thread
 //                  that must wait does more: it queues itself, and detaches afterwards.
 //   GIL disabled   One compare-exchange to take it, one plain store to give it up; a waiter pays for that

@@ -1,22 +1,20 @@
 // ThreadStateWord: whether a thread may touch its interpreter, in one word with legal transitions only.
 //
-//   from                 to                   who               when
-//   kDetached            kAttached            the thread        attach (compare-and-swap without the GIL,
-//   plain with it) kAttached            kDetached            the thread        detach (a release store)
-//   kAttached            kSuspended           -                 never directly: a thread that is asked to
-//   stop detaches,
-//                                                               and a detached thread is suspended
-//   kDetached            kSuspended           a stopper, or     stop-the-world, handshake
-//                                             the thread itself
-//   kSuspended           kDetached            the stopper       the world starts
-//   kSuspended           kSuspendedWaiting    the thread        it wants to attach while it is suspended, and
-//   parks kSuspendedWaiting    kDetachedWaiting     the stopper       the world starts; the thread is woken
-//   kDetachedWaiting     kAttached            the thread        attach. Not suspended in between, however
-//   soon the next
-//                                                               stop comes: no starvation (gh-151518)
+//   from                 to                   who              when
+//   kDetached            kAttached            the thread       attach (a compare-and-swap; plain under the GIL)
+//   kAttached            kDetached            the thread       detach (a release store)
+//   kAttached            kSuspended           -                never directly: a thread that is asked to stop
+//                                                              detaches, and a detached thread is suspended
+//   kDetached            kSuspended           a stopper, or    stop-the-world, handshake
+//                                             the thread
+//   kSuspended           kDetached            the stopper      the world starts
+//   kSuspended           kSuspendedWaiting    the thread       it wants to attach while suspended, and parks
+//   kSuspendedWaiting    kDetachedWaiting     the stopper      the world starts; the thread is woken
+//   kDetachedWaiting     kAttached            the thread       attach. Not suspended in between, however soon
+//                                                              the next stop comes (gh-151518)
 //   kDetached, kSuspended, kSuspendedWaiting, kDetachedWaiting
-//                        kShuttingDown        the finalizer     the thread may never attach again: it hangs
-//                        when it tries
+//                        kShuttingDown        the finalizer    the thread may never attach again: it hangs
+//                                                              when it tries
 //   kShuttingDown        (nothing)
 //
 // In the GIL-enabled build only kDetached, kAttached and kShuttingDown occur; there the word is written by
