@@ -205,5 +205,10 @@ TEST(PlatformTest, ForkedChildHasANewNativeId) {
 
 TEST(PlatformTest, UsableCpusIsPositive) { EXPECT_GE(UsableCpus(), 1); }
 
+TEST(PlatformTest, TheIdentIsPthreadSelf) {
+  EXPECT_EQ(CurrentThreadIdent(), static_cast<uint64_t>(pthread_self()));
+  std::thread([] { EXPECT_EQ(CurrentThreadIdent(), static_cast<uint64_t>(pthread_self())); }).join();
+}
+
 }  // namespace
 }  // namespace pyrt::inline PYRT_VARIANT

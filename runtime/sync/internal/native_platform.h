@@ -155,7 +155,17 @@ int UsableCpus();
 
 // Python's threading.get_ident(): pthread_self() as an integer. Never 0, unique among live threads, may be
 // reused.
-inline uint64_t CurrentThreadIdent() { return static_cast<uint64_t>(pthread_self()); }
+inline uint64_t CurrentThreadIdent() {
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__ILP32__)
+  // glibc's pthread_self() is the thread control block's address, which the psABI keeps at %fs:0: one load where the
+  // call costs 1 ns, on the path of every attach and import lock.
+  uintptr_t thread_pointer;
+  asm("movq %%fs:0, %0" : "=r"(thread_pointer));
+  return thread_pointer;
+#else
+  return static_cast<uint64_t>(pthread_self());
+#endif
+}
 
 // Python's threading.get_native_id(): the kernel's thread id. A system call the first time in each thread.
 uint64_t CurrentNativeThreadId();
