@@ -1,0 +1,45 @@
+// The hash of a sys attribute's name: the same at compile time and at run time, a handful of instructions for
+// names of up to eight letters.
+
+#ifndef PYRT_SYS_INTERNAL_SYS_NAME_HASH_H_
+#define PYRT_SYS_INTERNAL_SYS_NAME_HASH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "pyrt/runtime/config/config.h"
+
+namespace pyrt::inline PYRT_VARIANT::internal {
+
+// Little-endian loads that a compiler folds into one instruction and that a constant expression may use.
+constexpr uint64_t Load32(const char* p) {
+  uint64_t value = 0;
+  for (int i = 0; i < 4; ++i) value |= uint64_t{static_cast<unsigned char>(p[i])} << (8 * i);
+  return value;
+}
+constexpr uint64_t Load64(const char* p) { return Load32(p) | Load32(p + 4) << 32; }
+
+constexpr uint64_t MixSysName(uint64_t hash, uint64_t word) {
+  hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+  return hash ^ hash >> 32;
+}
+
+constexpr uint64_t HashSysName(std::string_view text) {
+  const char* p = text.data();
+  const size_t n = text.size();
+  uint64_t hash = n;
+  if (n >= 8) {
+    for (size_t i = 0; i + 8 <= n; i += 8) hash = MixSysName(hash, Load64(p + i));
+    return MixSysName(hash, Load64(p + n - 8));
+  }
+  // Overlapping loads: no loop, no branch per letter.
+  if (n >= 4) return MixSysName(hash, Load32(p) | Load32(p + n - 4) << 32);
+  if (n == 0) return MixSysName(hash, 0);
+  const auto byte = [p](size_t i) { return uint64_t{static_cast<unsigned char>(p[i])}; };
+  return MixSysName(hash, byte(0) | byte(n / 2) << 8 | byte(n - 1) << 16);
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT::internal
+
+#endif  // PYRT_SYS_INTERNAL_SYS_NAME_HASH_H_

@@ -1,0 +1,272 @@
+#include "pyrt/sys/sys_dict.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/error_type.h"
+#include "pyrt/runtime/object/object.h"
+#include "pyrt/runtime/object/values.h"
+#include "pyrt/runtime/sync/platform.h"
+#include "pyrt/tstate/delayed_free.h"
+#include "pyrt/tstate/thread_state.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+// A sys module has about a hundred names.
+constexpr size_t kInitialCapacity = 256;
+
+// Hands `item` to the thread's delayed frees, where readers may still see it; frees it now where there are
+// none.
+void FreeAfterReaders(DelayedFree* item) {
+  ThreadState* const thread = ThreadState::Current();
+  if (kGilEnabled || thread == nullptr || thread->link().qsbr == nullptr) {
+    item->free(item);
+    return;
+  }
+  DelayedFrees& frees = thread->data().delayed_frees;
+  frees.Free(*item, thread->link().qsbr, thread->qsbr_slot());
+  // Changes of sys are rare and somebody may wait for the old object's destructor (a file that is to be
+  // flushed): ask at once instead of after the usual number of frees.
+  frees.Process(*thread->link().qsbr, thread->qsbr_slot());
+}
+
+template <typename T>
+struct Retired : DelayedFree {
+  explicit Retired(T* retired) : object(retired) {
+    free = [](DelayedFree* self) {
+      auto* const item = static_cast<Retired*>(self);
+      T* const object = item->object;
+      delete item;
+      if constexpr (std::is_same_v<T, Object>) {
+        object->DecRef();
+      } else {
+        delete object;
+      }
+    };
+  }
+  T* const object;
+};
+
+}  // namespace
+
+// What a change has unlinked, collected under the lock and retired after it. Reserved before it, too: there
+// is no allocation under the lock.
+struct SysDict::Garbage {
+  std::vector<Entry*> entries;
+  Table* table = nullptr;
+
+  ~Garbage() {
+    for (Entry* entry : entries) FreeAfterReaders(new Retired<Entry>(entry));
+    if (table != nullptr) FreeAfterReaders(new Retired<Table>(table));
+  }
+};
+
+SysDict::Table::Table(size_t capacity) : mask(capacity - 1), slots(capacity) {}
+
+SysDict::SysDict() : table_(new Table(kInitialCapacity)) {}
+
+SysDict::~SysDict() {
+  Clear();
+  Table* const table = table_.load(kRelaxed);
+  for (Atomic<Entry*>& slot : table->slots) delete slot.load(kRelaxed);
+  delete table;
+}
+
+void SysDict::Retire(Object* value) {
+  if (value == nullptr) return;
+  if (kGilEnabled || value->IsImmortal()) {
+    value->DecRef();
+  } else {
+    FreeAfterReaders(new Retired<Object>(value));
+  }
+}
+
+void SysDict::Insert(Table& table, Entry* entry) {
+  size_t i = entry->hash & table.mask;
+  while (table.slots[i].load(kRelaxed) != nullptr) i = (i + 1) & table.mask;
+  // Release: a reader that finds the entry sees its name.
+  table.slots[i].store(entry, kRelease);
+}
+
+void SysDict::GrowLocked(Table* bigger, Garbage* garbage) {
+  Table* const old = table_.load(kRelaxed);
+  used_ = 0;
+  for (Atomic<Entry*>& slot : old->slots) {
+    Entry* const entry = slot.load(kRelaxed);
+    if (entry == nullptr) continue;
+    if (entry->value.load(kRelaxed) == nullptr) {
+      garbage->entries.push_back(entry);
+    } else {
+      Insert(*bigger, entry);
+      ++used_;
+    }
+  }
+  // Release: pairs with FindEntry's load, which then sees the whole table.
+  table_.store(bigger, kRelease);
+  garbage->table = old;
+}
+
+void SysDict::Set(SysName name, Ref<Object> value) {
+  PYRT_CHECK(value, "SysDict::Set", "the value for \"%s\" is null", std::string(name.text()).c_str());
+  std::unique_ptr<Entry> fresh;
+  std::unique_ptr<Table> bigger;
+  Garbage garbage;
+  Object* replaced = nullptr;
+  while (true) {
+    size_t wanted = 0;
+    {
+      BasicMutexLock lock(lock_);
+      if (const Entry* found = FindEntry(name)) {
+        auto* const entry = const_cast<Entry*>(found);
+        // Release: a reader of the pointer sees the object. Acquire is not needed: the old object's last
+        // owner's DecRef synchronises.
+        replaced = entry->value.exchange(value.release(), kRelease);
+        if (replaced == nullptr) {
+          entry->order = next_order_++;
+          count_.store(count_.load(kRelaxed) + 1, kRelaxed);
+        }
+        break;
+      }
+      const size_t capacity = table_.load(kRelaxed)->mask + 1;
+      const bool full = 2 * (used_ + 1) > capacity;
+      if (fresh != nullptr && full && bigger != nullptr && bigger->mask + 1 >= 2 * capacity &&
+          garbage.entries.capacity() >= used_) {
+        GrowLocked(bigger.release(), &garbage);
+      } else if (fresh == nullptr || full) {
+        wanted = full ? 2 * capacity : 0;
+      }
+      if (wanted == 0 && fresh != nullptr) {
+        fresh->value.store(value.release(), kRelaxed);
+        fresh->order = next_order_++;
+        count_.store(count_.load(kRelaxed) + 1, kRelaxed);
+        Insert(*table_.load(kRelaxed), fresh.release());
+        ++used_;
+        break;
+      }
+    }
+    if (fresh == nullptr) fresh = std::make_unique<Entry>(name);
+    if (wanted != 0) {
+      bigger = std::make_unique<Table>(wanted);
+      garbage.entries.reserve(wanted);
+    }
+  }
+  Retire(replaced);
+}
+
+bool SysDict::Delete(SysName name) {
+  Object* removed = nullptr;
+  {
+    BasicMutexLock lock(lock_);
+    if (const Entry* found = FindEntry(name)) {
+      // Relaxed: nothing is published by a null.
+      removed = const_cast<Entry*>(found)->value.exchange(nullptr, kRelaxed);
+      if (removed != nullptr) count_.store(count_.load(kRelaxed) - 1, kRelaxed);
+    }
+  }
+  Retire(removed);
+  return removed != nullptr;
+}
+
+std::vector<std::pair<std::string, Ref<Object>>> SysDict::Snapshot() const {
+  struct Item {
+    const Entry* entry;
+    uint64_t order;
+    Ref<Object> value;
+  };
+  std::vector<Item> items;
+  // Room is made without the lock; a name that is added meanwhile means another round.
+  while (true) {
+    items.clear();
+    items.reserve(size() + 8);
+    BasicMutexLock lock(lock_);
+    if (items.capacity() < size()) continue;
+    for (const Atomic<Entry*>& slot : table_.load(kRelaxed)->slots) {
+      const Entry* const entry = slot.load(kRelaxed);
+      if (entry == nullptr) continue;
+      if (Object* value = entry->value.load(kAcquire)) {
+        items.push_back({entry, entry->order, Ref<Object>::Share(value)});
+      }
+    }
+    break;
+  }
+  std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.order < b.order; });
+  std::vector<std::pair<std::string, Ref<Object>>> result;
+  for (Item& item : items) result.emplace_back(item.entry->name, std::move(item.value));
+  return result;
+}
+
+void SysDict::Clear() {
+  // Newest first: what was set up first (the standard streams) serves the destructors of what came later.
+  std::vector<std::pair<std::string, Ref<Object>>> items = Snapshot();
+  while (!items.empty()) {
+    Delete(items.back().first);
+    items.pop_back();
+  }
+}
+
+namespace {
+
+absl::Status NoSysModule() { return Raise(ErrorType::RuntimeError(), "no sys module"); }
+
+absl::StatusOr<SysName> NameOf(const Ref<Object>& name) {
+  const String* const text = As<String>(name);
+  if (text == nullptr) {
+    return Raise(ErrorType::TypeError(), "attribute name must be string, not '%.200s'", name->TypeName());
+  }
+  return SysName(text->value());
+}
+
+}  // namespace
+
+absl::StatusOr<Ref<Object>> SysGetAttr(const SysDict* dict, SysName name) {
+  if (dict == nullptr) return NoSysModule();
+  Ref<Object> value = dict->Find(name);
+  if (value) return value;
+  return Raise(ErrorType::RuntimeError(), "lost sys.%s", std::string(name.text()).c_str());
+}
+
+absl::StatusOr<Ref<Object>> SysGetOptionalAttr(const SysDict* dict, SysName name) {
+  return dict == nullptr ? Ref<Object>() : dict->Find(name);
+}
+
+Ref<Object> SysGetObject(const SysDict* dict, SysName name) {
+  return dict == nullptr ? Ref<Object>() : dict->Find(name);
+}
+
+absl::Status SysSetObject(SysDict* dict, SysName name, Ref<Object> value) {
+  if (!value) return SysDelObject(dict, name);
+  if (dict == nullptr) return NoSysModule();
+  dict->Set(name, std::move(value));
+  return absl::OkStatus();
+}
+
+absl::Status SysDelObject(SysDict* dict, SysName name) {
+  if (dict == nullptr) return NoSysModule();
+  dict->Delete(name);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Ref<Object>> SysGetAttr(const SysDict* dict, const Ref<Object>& name) {
+  absl::StatusOr<SysName> text = NameOf(name);
+  if (!text.ok()) return text.status();
+  return SysGetAttr(dict, *text);
+}
+
+absl::StatusOr<Ref<Object>> SysGetOptionalAttr(const SysDict* dict, const Ref<Object>& name) {
+  absl::StatusOr<SysName> text = NameOf(name);
+  if (!text.ok()) return text.status();
+  return SysGetOptionalAttr(dict, *text);
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT
