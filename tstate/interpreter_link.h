@@ -24,7 +24,9 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
-class Interpreter;  // of the layer above; opaque here
+class Interpreter;         // of the layer above; opaque here
+class FinalizationGuards;  // finalization_guard.h
+class InterpreterThreads;  // thread_registry.h
 class ThreadState;
 
 struct alignas(64) InterpreterLink {
@@ -51,6 +53,16 @@ struct alignas(64) InterpreterLink {
   // runtime's. Null where nobody stops it.
   StopCounter* interpreter_stop = nullptr;
   StopCounter* global_stop = nullptr;
+
+  // The list that the interpreter's states are on; null for a state outside of any.
+  InterpreterThreads* threads = nullptr;
+
+  // The interpreter's id, and the guards that keep it from finalizing (null: it gives out none).
+  int64_t id = 0;
+  FinalizationGuards* guards = nullptr;
+
+  // Warn on stderr about states that are cleared while in use (TS-56). CPython: the -v option.
+  bool verbose = false;
 
   // The limit that a new state's recursion counter starts with.
   Atomic<int32_t> recursion_limit{1000};

@@ -3,10 +3,17 @@
 #include <new>
 
 #include "pyrt/runtime/config/check.h"
+#include "pyrt/tstate/delayed_free.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
 Qsbr::~Qsbr() {
+  DelayedFree* item = orphans_.load(kRelaxed);
+  while (item != nullptr) {
+    DelayedFree* const next = item->next;
+    item->free(item);
+    item = next;
+  }
   for (int chunk = 0; chunk < chunk_count_.load(kRelaxed); ++chunk) delete[] chunks_[chunk].load(kRelaxed);
 }
 
@@ -92,6 +99,21 @@ bool Qsbr::Poll(uint64_t goal, QsbrSlot* self) {
   while (Before(before, reached) && !rd_seq_.compare_exchange_weak(before, reached, kAcqRel, kAcquire)) {
   }
   return AtMost(goal, reached);
+}
+
+void Qsbr::AddOrphans(DelayedFree* first, DelayedFree* last) {
+  lock_.Lock();
+  last->next = orphans_.load(kRelaxed);
+  orphans_.store(first, kRelaxed);
+  lock_.Unlock();
+}
+
+DelayedFree* Qsbr::TakeOrphansSlow() {
+  lock_.Lock();
+  DelayedFree* const orphans = orphans_.load(kRelaxed);
+  orphans_.store(nullptr, kRelaxed);
+  lock_.Unlock();
+  return orphans;
 }
 
 size_t Qsbr::capacity() const {

@@ -2,9 +2,8 @@
 // thread has been seen outside of them.
 //
 //   wr_seq   odd, advances by 2: the clock of retirements
-//   slot     one per thread: 0 while the thread is offline (detached), else the clock as it was when the
-//   thread
-//            last said that it holds no reference to shared memory
+//   slot     one per thread: 0 while the thread is offline (detached), else the clock as it was when
+//            the thread last said that it holds no reference to shared memory
 //   rd_seq   a lower bound of all online slots, cached
 //
 //   writer: unlink the object; goal = Advance(); ... later ... if Poll(goal), free it
@@ -40,6 +39,8 @@ struct alignas(64) QsbrSlot {
   QsbrSlot* next_free = nullptr;
   bool reserved = false;
 };
+
+struct DelayedFree;
 
 class Qsbr {
  public:
@@ -78,9 +79,13 @@ class Qsbr {
 
   // The goal for what was unlinked before the call.
   uint64_t Advance() { return wr_seq_.fetch_add(kStep, kAcqRel) + kStep; }
-  // The same without moving the clock: a goal that some later Advance() reaches. For cheap, rare retirements
-  // that may wait for each other.
-  uint64_t SharedNext() const { return wr_seq_.load(kAcquire) + kStep; }
+  // The same without moving the clock: a goal that some later Advance() reaches. A read-modify-write all the
+  // same: who moves the clock on then publishes our unlinking too (the release sequence goes on); a plain
+  // load would let a reader pass the goal with the old pointer in hand.
+  uint64_t SharedNext() {
+    if (PYRT_MUTANT(qsbr_shared_next_only_loads)) return wr_seq_.load(kAcquire) + kStep;
+    return wr_seq_.fetch_add(0, kAcqRel) + kStep;
+  }
   // Moves the clock to `goal` if no Advance() has.
   void AdvanceTo(uint64_t goal);
 
@@ -89,11 +94,19 @@ class Qsbr {
   // step forward; a false answer costs none. Never blocks.
   bool Poll(uint64_t goal, QsbrSlot* self = nullptr);
 
+  // Delayed frees that threads have left behind when they ended, as a list. Any thread; the taker frees them
+  // when their goals are reached.
+  void AddOrphans(DelayedFree* first, DelayedFree* last);
+  DelayedFree* TakeOrphans() { return orphans_.load(kRelaxed) == nullptr ? nullptr : TakeOrphansSlow(); }
+
   uint64_t wr_seq() const { return wr_seq_.load(kRelaxed); }
   uint64_t rd_seq() const { return rd_seq_.load(kRelaxed); }
   size_t capacity() const;
 
-  // In a forked child: only `survivor` (may be null) exists.
+  // In a forked child: nobody holds the lock. The slots of threads that are gone are given back with their
+  // states (Release), offline.
+  void ReinitLockAfterFork() { lock_.ReinitAfterFork(); }
+  // The same, and gives back every slot but `survivor`'s (may be null).
   void ReinitAfterFork(QsbrSlot* survivor);
 
  private:
@@ -102,10 +115,12 @@ class Qsbr {
   static constexpr size_t ChunkSize(int chunk) { return kFirstChunk << chunk; }
   QsbrSlot* TakeFree() PYRT_REQUIRES(lock_);
   uint64_t Scan() const;
+  DelayedFree* TakeOrphansSlow();
 
   alignas(64) Atomic<uint64_t> wr_seq_{kInitial};
   Atomic<uint64_t> rd_seq_{kInitial};
   Atomic<int> chunk_count_{0};
+  Atomic<DelayedFree*> orphans_{nullptr};  // written under lock_
   Atomic<QsbrSlot*> chunks_[kMaxChunks]{};
   RankedMutex<LockRank::kQsbr> lock_;
   QsbrSlot* free_ PYRT_GUARDED_BY(lock_) = nullptr;

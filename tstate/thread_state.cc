@@ -5,9 +5,10 @@
 #include <cinttypes>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "pyrt/runtime/config/check.h"
-#include "pyrt/runtime/sync/lock_rank.h"
+#include "pyrt/tstate/finalization_guards.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -25,7 +26,8 @@ ThreadState::ThreadState(InterpreterLink& link, Whence whence, uint64_t id, Qsbr
       holder_(breaker_.word(), BreakerBit(BreakerEvent::kGilDropRequest)),
       qsbr_slot_(slot),
       id_(id),
-      whence_(whence) {
+      whence_(whence),
+      data_(link.recursion_limit.load(kRelaxed)) {
   lifecycle_status_.Set(internal::kInitialized);
 }
 
@@ -35,6 +37,26 @@ ThreadState::~ThreadState() {
   if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
 }
 
+namespace {
+
+// The end of an OS thread: a state that another thread has deleted meanwhile is still slot B here.
+struct ThreadExit {
+  bool armed = false;
+  ~ThreadExit() {
+    ThreadState* const last = std::exchange(gilstate_thread_state, nullptr);
+    if (last != nullptr && last->status().finalized) last->DecRef();
+  }
+};
+
+void ArmThreadExit() {
+  if constexpr (!kDetsched) {  // a fiber is not a thread of the operating system
+    static thread_local ThreadExit thread_exit;
+    thread_exit.armed = true;
+  }
+}
+
+}  // namespace
+
 void ThreadState::Bind() {
   const ThreadStatus before = status();
   PYRT_CHECK(before.is_alive() && !before.bound && !before.active, "_PyThreadState_Bind",
@@ -43,10 +65,15 @@ void ThreadState::Bind() {
   native_thread_id_.store(CurrentNativeThreadId(), kRelaxed);
   owner_status_.Set(internal::kBound);
   if (gilstate_thread_state == nullptr) BindGilState();
+  ArmThreadExit();
 }
 
 void ThreadState::BindGilState() {
-  if (gilstate_thread_state != nullptr) gilstate_thread_state->owner_status_.Clear(internal::kBoundGilState);
+  if (ThreadState* const before = gilstate_thread_state) {
+    before->owner_status_.Clear(internal::kBoundGilState);
+    // Deleted by another thread, and kept for us by the reference that this thread had.
+    if (before->lifecycle_status_.Has(internal::kFinalized)) before->DecRef();
+  }
   gilstate_thread_state = this;
   owner_status_.Set(internal::kBoundGilState);
 }
@@ -54,188 +81,6 @@ void ThreadState::BindGilState() {
 void ThreadState::UnbindGilState() {
   owner_status_.Clear(internal::kBoundGilState);
   if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
-}
-
-// --- Attaching, the slow half (GIL-disabled build)
-
-void ThreadState::CancelAttach() {
-  if (qsbr_slot_ != nullptr) link_.qsbr->Offline(*qsbr_slot_);
-  current_thread_state = nullptr;
-}
-
-// Enters detached, or attached without a GIL that has been switched on meanwhile.
-void ThreadState::AttachSlow() {
-  const int saved_errno = errno;
-  if (current_thread_state == this) DetachWord();
-  Gil& gil = *link_.gil;
-  for (;;) {
-    if (gil.enabled() && gil.Take(holder_) == Gil::TakeResult::kMustExit) HangInsteadOfAttach();
-    if (!TryAttachWord()) {
-      // A thread that sleeps with the GIL could keep it from the one that would wake it.
-      if (holder_.holds()) gil.Drop(holder_);
-      if (!WaitUntilResumed()) continue;
-      current_thread_state = this;
-      if (qsbr_slot_ != nullptr) link_.qsbr->Online(*qsbr_slot_);
-      if (!word_.TryAttachAfterWait()) {
-        CancelAttach();
-        continue;
-      }
-      AsymmetricFence::Light();
-    }
-    if (!gil.enabled() || holder_.holds() || PYRT_MUTANT(b080_attach_keeps_going_without_gil)) break;
-    DetachWord();
-  }
-  errno = saved_errno;
-}
-
-// Returns true when the thread was woken and may attach before anybody suspends it again, false when it
-// should just try again.
-//
-// Who wakes us: whoever starts the world again (Resume), or the finalizer (ShutDown). A stopper that dies
-// leaves the world stopped, as in CPython; its fork's child resumes its own thread.
-bool ThreadState::WaitUntilResumed() {
-  constexpr int kSpins = 200;  // about 2 us: a short stop ends before we have gone to sleep
-  int spins = UsableCpus() > 1 ? kSpins : 0;
-  if constexpr (kDetsched) spins = 1;
-  for (;;) {
-    switch (word_.Get()) {
-      case RunState::kDetached:
-        return false;
-      case RunState::kDetachedWaiting:
-        return true;
-      case RunState::kShuttingDown:
-        HangInsteadOfAttach();
-      case RunState::kSuspended:
-        if (spins-- > 0) {
-          CpuRelax();
-        } else {
-          word_.BeginWait();
-        }
-        break;
-      case RunState::kSuspendedWaiting:
-        FutexWait(word_.futex(), static_cast<uint32_t>(RunState::kSuspendedWaiting), kNoDeadline);
-        break;
-      case RunState::kAttached:
-        PYRT_UNREACHABLE("a waiting thread is attached: %s", ToString().c_str());
-    }
-  }
-}
-
-// The thread has detached and sees tokens. Taking one keeps its stopper, and with it everything that the link
-// points to, until the acknowledgement.
-void ThreadState::AcknowledgeStop() {
-  for (const StopRequest request : {kStopInterpreter, kStopGlobal}) {
-    if (!ClaimStop(request)) continue;
-    // Fails where the stopper has suspended us and found the token gone.
-    word_.TrySuspend();
-    (request == kStopInterpreter ? link_.interpreter_stop : link_.global_stop)->Acknowledge();
-  }
-  if (ClaimStop(kStopHandshake)) {
-    HandshakeOperation* const operation = handshake_.exchange(nullptr, kAcquire);
-    word_.TrySuspend();
-    operation->outcome.Set(HandshakeOperation::kSuspended);
-    operation->counter.Acknowledge();
-  }
-}
-
-void ThreadState::HandleStopRequest() {
-  // First the bit, then the tokens; who asks does it the other way round.
-  breaker_.Clear(BreakerEvent::kPleaseStop);
-  const uint32_t requests = stop_requests_.load(kAcquire);
-  if ((requests & kStopHandshake) != 0 && ClaimStop(kStopHandshake)) {
-    HandshakeOperation* const operation = handshake_.exchange(nullptr, kAcquire);
-    operation->function(*this, operation->argument);
-    operation->outcome.Set(HandshakeOperation::kDone);
-    operation->counter.Acknowledge();
-  }
-  if ((requests & (kStopInterpreter | kStopGlobal)) == 0) return;
-  Detach();
-  Attach();
-}
-
-void ThreadState::HandleDropRequest() {
-  if constexpr (kGilEnabled) {
-    word_.Detach();
-    current_thread_state = nullptr;
-    current_interpreter = nullptr;
-    if (link_.gil->Yield(holder_) != Gil::TakeResult::kTaken) HangInsteadOfAttach();
-    current_thread_state = this;
-    word_.AttachUnderGil();
-    FinishAttach();
-  } else {
-    if (!holder_.holds()) {
-      breaker_.Clear(BreakerEvent::kGilDropRequest);
-      return;
-    }
-    // Drop answers the request by passing the GIL on.
-    Detach();
-    Attach();
-  }
-}
-
-int ThreadState::PollSlow() {
-  PYRT_DCHECK(Current() == this);
-  if (link_.handle_pending != nullptr) return link_.handle_pending(*this);
-  const uintptr_t word = breaker_.Load();
-  if ((word & BreakerBit(BreakerEvent::kPleaseStop)) != 0) HandleStopRequest();
-  if ((word & BreakerBit(BreakerEvent::kGilDropRequest)) != 0) HandleDropRequest();
-  return 0;
-}
-
-void ThreadState::SuspendCriticalSections() {}
-void ThreadState::ResumeCriticalSection() {}
-
-// --- CPython's pairs
-
-ThreadState* ThreadState::SaveThread() {
-  ThreadState& current = Get("PyEval_SaveThread");
-  current.Detach();
-  return &current;
-}
-
-void ThreadState::RestoreThread(ThreadState* thread) {
-  if (thread == nullptr) NoCurrentThread("PyEval_RestoreThread");
-  thread->Attach();
-}
-
-void ThreadState::AcquireThread(ThreadState* thread) {
-  if (thread == nullptr) NoCurrentThread("PyEval_AcquireThread");
-  thread->Attach();
-}
-
-void ThreadState::ReleaseThread(ThreadState* thread) {
-  if (thread == nullptr) NoCurrentThread("PyEval_ReleaseThread");
-  thread->Detach();
-}
-
-ThreadState* ThreadState::Swap(ThreadState* next) {
-  ThreadState* const before = Current();
-  if (before != nullptr) before->Detach();
-  if (next != nullptr) next->Attach();
-  return before;
-}
-
-// The wait's context is shared by all threads, so who detached is kept in a slot of the thread's own.
-namespace {
-PYRT_THREAD_LOCAL(ThreadState*, detached_for_wait) = nullptr;
-}  // namespace
-
-const WaitHooks* ThreadState::DetachWhileWaiting() {
-  static constexpr WaitHooks kHooks{
-      .before_park =
-          [](void*) {
-            ThreadState* const current = Current();
-            detached_for_wait = current;
-            if (current != nullptr) current->Detach();
-          },
-      .after_park =
-          [](void*) {
-            ThreadState* const thread = detached_for_wait;
-            detached_for_wait = nullptr;
-            if (thread != nullptr) thread->Attach();
-          },
-  };
-  return &kHooks;
 }
 
 // --- Lifetime
@@ -258,6 +103,45 @@ void ThreadState::ReinitAfterFork(bool attached) {
   breaker_.Clear(BreakerEvent::kPleaseStop);
   thread_id_.store(CurrentThreadIdent(), kRelaxed);  // some systems change it (gh-126688)
   native_thread_id_.store(CurrentNativeThreadId(), kRelaxed);
+}
+
+// --- Clearing
+
+namespace {
+
+void Warn(const char* what) { std::fprintf(stderr, "PyThreadState_Clear: warning: %s\n", what); }
+
+}  // namespace
+
+// CPython's order (TS-57). Each reference is taken out before it is released: its destructor may run code
+// that looks at this state, uses Ensure and Release on it, or stops the world. No lock is held.
+void ThreadState::ClearData() {
+  if (link_.verbose) {
+    if (data_.current_frame.load(kRelaxed) != nullptr) Warn("thread still has a frame");
+    if (data_.current_exception != nullptr) {
+      Warn("thread has an exception set");
+      std::fprintf(stderr, "%s: %s\n", data_.current_exception->type().QualifiedName().c_str(),
+                   data_.current_exception->Message().c_str());
+    }
+    if (!data_.exc_info.at_bottom()) Warn("thread still has a generator");
+  }
+  const auto release = [](auto& reference) { auto old = std::exchange(reference, nullptr); };
+  release(data_.local_key);
+  release(data_.local_sentinel);
+  release(data_.running_loop);
+  release(data_.dict);
+  { Ref<Object> async = data_.async_exception.Take(breaker_); }
+  release(data_.current_exception);
+  { Ref<Error> handled = data_.exc_info.TakeBottom(); }
+  data_.profile.function = nullptr;
+  data_.trace.function = nullptr;
+  release(data_.profile.object);
+  release(data_.trace.object);
+  release(data_.async_gen_firstiter);
+  release(data_.async_gen_finalizer);
+  release(data_.context);
+  data_.delayed_frees.Abandon(link_.qsbr);
+  data_.heaps.Abandon(thread_id() == CurrentThreadIdent());
 }
 
 // --- Words for people
@@ -302,15 +186,6 @@ void ThreadState::DetachMisuse() {
         current_thread_state == nullptr ? "nothing" : current_thread_state->ToString().c_str());
 }
 
-// The thread may not run any more. Whoever shut it down has taken it off the lists; the reference that the
-// thread itself had goes here, and nothing of its stack is unwound (gh-87135).
-void ThreadState::HangInsteadOfAttach() {
-  current_thread_state = nullptr;
-  if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
-  DecRef();
-  HangForever();
-}
-
 void ThreadState::NoCurrentThread(const char* function) {
   if constexpr (kGilEnabled) {
     Fatal(function,
@@ -324,6 +199,12 @@ void ThreadState::NoCurrentThread(const char* function) {
           "inside "
           "of a Py_BEGIN_ALLOW_THREADS block?");
   }
+}
+
+// --- Guards, of which a state may own one
+
+void InterpreterGuard::Close() {
+  if (InterpreterLink* const link = std::exchange(link_, nullptr)) link->guards->Release();
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

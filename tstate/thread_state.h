@@ -7,8 +7,8 @@
 // it means that nobody who stops the world goes on without this thread's consent. Around everything that may
 // block, detach (DetachedScope); at every loop back edge, Poll().
 //
-//   call            not bound   detached, other thread's   detached, mine   attached here   attached
-//   elsewhere Bind            binds       fatal                      fatal            fatal           fatal
+//   call            not bound   detached, other thread's   detached, mine   attached here   attached elsewhere
+//   Bind            binds       fatal                      fatal            fatal           fatal
 //   Attach          fatal       fatal                      attaches         fatal           fatal
 //   Detach, Poll    fatal       fatal                      fatal            ok              fatal
 //
@@ -34,6 +34,7 @@
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/wait_hooks.h"
+#include "pyrt/tstate/internal/critical_section_node.h"
 #include "pyrt/tstate/internal/stop_request.h"
 #include "pyrt/tstate/internal/thread_data.h"
 #include "pyrt/tstate/internal/thread_state_word.h"
@@ -48,6 +49,8 @@ namespace internal {
 PYRT_THREAD_LOCAL(ThreadState*, current_thread_state) = nullptr;   // slot A
 PYRT_THREAD_LOCAL(ThreadState*, gilstate_thread_state) = nullptr;  // slot B
 PYRT_THREAD_LOCAL(Interpreter*, current_interpreter) = nullptr;    // slot C
+// How many scopes this thread has stopped (StopTheWorld).
+PYRT_THREAD_LOCAL(uint32_t, world_stops_held) = 0;
 }  // namespace internal
 
 class alignas(64) ThreadState {
@@ -217,8 +220,8 @@ class alignas(64) ThreadState {
   friend class StopTheWorld;
   friend class Handshake;
   friend class ThreadRegistry;
+  friend class InterpreterThreads;
   friend class CriticalSection;
-  friend class CriticalSection2;
   friend class ThreadStateTestPeer;
 
   void FinishAttach() {
@@ -264,10 +267,14 @@ class alignas(64) ThreadState {
   }
 
   void CancelAttach();
+  void ClearData();
   [[gnu::cold]] void AttachSlow();
   [[gnu::cold]] bool WaitUntilResumed();
   [[gnu::cold]] void AcknowledgeStop();
   [[gnu::cold]] int PollSlow();
+  [[gnu::cold]] void BeginCriticalSectionSlow(CriticalSectionNode& node, Mutex* first, Mutex* second);
+  void LockCriticalSection(CriticalSectionNode& node, Mutex* first, Mutex* second);
+  void EndCriticalSection(CriticalSectionNode& node);
   [[gnu::cold]] void SuspendCriticalSections();
   [[gnu::cold]] void ResumeCriticalSection();
   [[noreturn, gnu::cold]] void AttachMisuse();
@@ -286,9 +293,9 @@ class alignas(64) ThreadState {
 
   // And the next one.
   Atomic<uint64_t> thread_id_{0};
-  QsbrSlot* const qsbr_slot_;
+  QsbrSlot* qsbr_slot_;
   uintptr_t critical_sections_ = 0;  // the top section, tagged; the thread itself
-  const uint64_t id_;
+  uint64_t id_;
   Atomic<uint64_t> native_thread_id_{0};
   Atomic<HandshakeOperation*> handshake_{nullptr};
   Atomic<Whence> whence_;

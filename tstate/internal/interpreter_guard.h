@@ -1,0 +1,64 @@
+// InterpreterView and InterpreterGuard. Include tstate/finalization_guard.h.
+
+#ifndef PYRT_TSTATE_INTERNAL_INTERPRETER_GUARD_H_
+#define PYRT_TSTATE_INTERNAL_INTERPRETER_GUARD_H_
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/statusor.h"
+
+#include "pyrt/runtime/config/config.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+struct InterpreterLink;
+
+// Names an interpreter. Any thread; a value. CPython: PyInterpreterView.
+class InterpreterView {
+ public:
+  // Of the attached state; fatal when detached. CPython: PyInterpreterView_FromCurrent.
+  static InterpreterView FromCurrent();
+  // The main interpreter, whether there is one or not (TS-50). CPython: PyInterpreterView_FromMain.
+  static InterpreterView FromMain() { return InterpreterView(0); }
+  explicit InterpreterView(int64_t id) : id_(id) {}
+  int64_t id() const { return id_; }
+
+ private:
+  int64_t id_;
+};
+
+// While one exists its interpreter does not finalize. Null after a move or a failure. CPython:
+// PyInterpreterGuard.
+class InterpreterGuard {
+ public:
+  InterpreterGuard() = default;
+  InterpreterGuard(InterpreterGuard&& other) noexcept : link_(std::exchange(other.link_, nullptr)) {}
+  InterpreterGuard& operator=(InterpreterGuard&& other) noexcept {
+    std::swap(link_, other.link_);
+    return *this;
+  }
+  ~InterpreterGuard() { Close(); }
+
+  // Attached. PythonFinalizationError "cannot acquire finalization guard anymore". CPython:
+  // PyInterpreterGuard_FromCurrent.
+  static absl::StatusOr<InterpreterGuard> FromCurrent();
+  // Any thread, attached or not; takes the head lock. Null if there is no such interpreter or it is
+  // finalizing. CPython: PyInterpreterGuard_FromView.
+  static InterpreterGuard FromView(InterpreterView view);
+
+  // Gives the guard up now. Any thread. CPython: PyInterpreterGuard_Close.
+  void Close();
+
+  explicit operator bool() const { return link_ != nullptr; }
+  InterpreterLink* link() const { return link_; }
+
+ private:
+  explicit InterpreterGuard(InterpreterLink* link) : link_(link) {}
+
+  InterpreterLink* link_ = nullptr;
+};
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_TSTATE_INTERNAL_INTERPRETER_GUARD_H_

@@ -1,0 +1,213 @@
+#include "pyrt/tstate/stop_the_world.h"
+
+#include <array>
+#include <cinttypes>
+
+#include "pyrt/runtime/config/check.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+// Larger than any number of threads: the counter cannot reach zero while tokens are handed out.
+constexpr uint32_t kHandingOut = uint32_t{1} << 30;
+
+// How long the stopper looks before it sleeps. With a CPU for every thread that is to stop the answer comes
+// within a microsecond; with fewer, spinning keeps a CPU from the ones that are waited for.
+constexpr int64_t kSpinWithCpus = 30 * kNanosPerMicro;
+constexpr int64_t kSpinWithoutCpus = 2 * kNanosPerMicro;
+constexpr int kLooksPerScan = 64;  // about 1 us
+
+Timeout Remaining(Deadline deadline) {
+  if (deadline == kNoDeadline) return kForever;
+  const int64_t now = MonotonicNow();
+  return deadline > now ? deadline - now : 0;
+}
+
+}  // namespace
+
+template <typename Visitor>
+void StopTheWorld::ForEachOther(Visitor&& visit) {
+  const auto visit_interpreter = [&](InterpreterThreads& threads) {
+    for (ThreadState* thread = threads.first_; thread != nullptr; thread = thread->next_) {
+      if (thread != state_.requester) visit(*thread);
+    }
+  };
+  if (threads_ != nullptr) return visit_interpreter(*threads_);
+  for (InterpreterThreads* threads = registry_.first_; threads != nullptr; threads = threads->next_) {
+    visit_interpreter(*threads);
+  }
+}
+
+// The head lock is held. True if the thread's token was taken here, on behalf of the thread.
+bool StopTheWorld::TrySuspendWithToken(ThreadState& thread) {
+  // If the thread took its token in the meantime it counts down itself, and finds that it is suspended.
+  return thread.word_.TrySuspend() && thread.ClaimStop(threads_ != nullptr ? kStopInterpreter : kStopGlobal);
+}
+
+void StopTheWorld::HandOutTokens() {
+  const StopRequest token = threads_ != nullptr ? kStopInterpreter : kStopGlobal;
+  uint32_t outstanding = 0;
+  {
+    BasicMutexLock<HeadLock> lock(registry_.head_lock_);
+    state_.requested.store(true, kRelaxed);
+    state_.counter.Start(kHandingOut);
+    ForEachOther([&](ThreadState& thread) {
+      // A thread that is detached needs no token: it cannot do anything before it attaches.
+      if (thread.word_.TrySuspend()) return;
+      const RunState state = thread.run_state();
+      // Suspended: born under an earlier moment of this very stop. Shutting down: never runs again.
+      if (state == RunState::kSuspended || state == RunState::kSuspendedWaiting ||
+          state == RunState::kShuttingDown) {
+        return;
+      }
+      // First the token, then the bit, then a look at the word; the thread does the reverse.
+      thread.stop_requests_.fetch_or(token, kAcqRel);
+      thread.breaker_.Set(BreakerEvent::kPleaseStop);
+      if (!TrySuspendWithToken(thread)) ++outstanding;
+    });
+  }
+  state_.counter.Acknowledge(kHandingOut - outstanding);
+}
+
+// Suspends whoever has detached without seeing its token; returns how many.
+uint32_t StopTheWorld::LookAgain() {
+  uint32_t found = 0;
+  {
+    BasicMutexLock<HeadLock> lock(registry_.head_lock_);
+    ForEachOther([&](ThreadState& thread) {
+      if (thread.run_state() == RunState::kDetached && TrySuspendWithToken(thread)) ++found;
+    });
+  }
+  if (found != 0) state_.counter.Acknowledge(found);
+  return found;
+}
+
+bool StopTheWorld::WaitForOthers(Deadline deadline) {
+  StopCounter& counter = state_.counter;
+  if (counter.Done()) return true;
+  int64_t until = MonotonicNow();
+  const bool a_cpu_each = counter.remaining() < static_cast<uint32_t>(UsableCpus());
+  until += a_cpu_each ? kSpinWithCpus : kSpinWithoutCpus;
+  if constexpr (kDetsched) until = 0;
+  do {
+    for (int look = 0; look < (kDetsched ? 1 : kLooksPerScan); ++look) {
+      if (counter.Done()) return true;
+      CpuRelax();
+    }
+    LookAgain();
+  } while (MonotonicNow() < until);
+  if (counter.Done()) return true;
+
+  // From here on every detach sees its token, or has already shown us its word.
+  if (!PYRT_MUTANT(stw_park_without_fence)) AsymmetricFence::Heavy();
+  LookAgain();
+  state_.parks.store(state_.parks.load(kRelaxed) + 1, kRelaxed);
+  return counter.Park(deadline);
+}
+
+bool StopTheWorld::Stop(Deadline deadline) {
+  if constexpr (kGilEnabled) {
+    ++depth_;
+    return true;
+  }
+  const uint64_t self = CurrentThreadIdent();
+  // Only this thread writes its own ident there, so a relaxed look is exact.
+  if (depth_ > 0 || state_.owner.load(kRelaxed) == self ||
+      registry_.global_stop_.owner.load(kRelaxed) == self) {
+    ++depth_;
+    return true;
+  }
+  // Two threads that each have one interpreter stopped and want more would wait for each other.
+  PYRT_CHECK(internal::world_stops_held == 0, "_PyEval_StopTheWorld",
+             "this thread has stopped another interpreter; stop everything first, or start that one");
+  const WaitHooks* const hooks = ThreadState::DetachWhileWaiting();
+  if (state_.mutex.LockTimed(Remaining(deadline), hooks) != LockStatus::kAcquired) return false;
+  const bool entered = threads_ != nullptr ? registry_.stop_gate_.EnterInterpreter(deadline, hooks)
+                                           : registry_.stop_gate_.EnterGlobal(deadline, hooks);
+  if (!entered) {
+    state_.mutex.Unlock();
+    return false;
+  }
+  state_.requester = ThreadState::Current();
+  state_.owner.store(self, kRelaxed);
+  internal::world_stops_held = 1;
+  HandOutTokens();
+  if (!WaitForOthers(deadline)) {
+    RollBack();
+    return false;
+  }
+  state_.stops.store(state_.stops.load(kRelaxed) + 1, kRelaxed);
+  state_.stopped.store(true, kRelease);
+  stopped_ = true;
+  ++depth_;
+  return true;
+}
+
+void StopTheWorld::Start() {
+  PYRT_CHECK(depth_ > 0, "_PyEval_StartTheWorld", "the world was not stopped by this StopTheWorld");
+  if (--depth_ > 0 || !stopped_) return;
+  if constexpr (!kGilEnabled) {
+    PYRT_CHECK(state_.owner.load(kRelaxed) == CurrentThreadIdent(), "_PyEval_StartTheWorld",
+               "the world is started by the thread that stopped it (stopped by %#" PRIx64
+               ", this is %#" PRIx64 ")",
+               state_.owner.load(kRelaxed), CurrentThreadIdent());
+    stopped_ = false;
+    Resume();
+    Leave();
+  }
+}
+
+// Takes back the tokens that nobody has taken. Those that were taken are counted down by their takers, which
+// are a few instructions away from it; only then may the suspended go on.
+void StopTheWorld::RollBack() {
+  const StopRequest token = threads_ != nullptr ? kStopInterpreter : kStopGlobal;
+  uint32_t taken_back = 0;
+  {
+    BasicMutexLock<HeadLock> lock(registry_.head_lock_);
+    ForEachOther([&](ThreadState& thread) {
+      if (thread.ClaimStop(token)) ++taken_back;
+    });
+  }
+  if (taken_back != 0) state_.counter.Acknowledge(taken_back);
+  state_.counter.Park(kNoDeadline);
+  state_.rollbacks.store(state_.rollbacks.load(kRelaxed) + 1, kRelaxed);
+  Resume();
+  Leave();
+}
+
+void StopTheWorld::Resume() {
+  // Woken after the head lock is released, for they will want it; beyond that many, before.
+  std::array<const Atomic<uint32_t>*, 64> sleepers;
+  size_t count = 0;
+  {
+    BasicMutexLock<HeadLock> lock(registry_.head_lock_);
+    state_.stopped.store(false, kRelaxed);
+    state_.requested.store(false, kRelaxed);
+    ForEachOther([&](ThreadState& thread) {
+      const RunState state = thread.run_state();
+      if (state != RunState::kSuspended && state != RunState::kSuspendedWaiting) return;
+      if (!thread.word_.Resume()) return;
+      // Only the address is used: the thread may run, end and be freed from here on.
+      if (count == sleepers.size()) {
+        FutexWake(thread.word_.futex(), 1);
+      } else {
+        sleepers[count++] = thread.word_.futex();
+      }
+    });
+  }
+  for (size_t i = 0; i < count; ++i) FutexWake(sleepers[i], 1);
+}
+
+void StopTheWorld::Leave() {
+  internal::world_stops_held = 0;
+  state_.requester = nullptr;
+  state_.owner.store(0, kRelaxed);
+  if (threads_ != nullptr) {
+    registry_.stop_gate_.LeaveInterpreter();
+  } else {
+    registry_.stop_gate_.LeaveGlobal();
+  }
+  state_.mutex.Unlock();
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,321 @@
+#include "pyrt/tstate/thread_registry.h"
+
+#include <new>
+#include <utility>
+
+#include "pyrt/runtime/config/check.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+void* DefaultAllocate(size_t size, size_t alignment) {
+  return ::operator new(size, std::align_val_t(alignment), std::nothrow);
+}
+void DefaultDeallocate(void* memory, size_t size, size_t alignment) {
+  ::operator delete(memory, size, std::align_val_t(alignment));
+}
+constexpr ThreadRegistry::Allocator kDefaultAllocator{&DefaultAllocate, &DefaultDeallocate};
+constinit const ThreadRegistry::Allocator* allocator = &kDefaultAllocator;
+
+// The memory of the state that was freed last: creating and deleting one state over and over costs no
+// allocation. It belongs to the process, not to an interpreter, because the last reference may go when the
+// interpreter has long gone (a thread that hangs).
+//
+// Acquire and release: the memory's last use happens before its next.
+constinit Atomic<void*> spare{nullptr};
+
+ThreadState* Allocate(InterpreterLink& link, Whence whence, QsbrSlot* slot) {
+  void* memory = spare.load(kRelaxed) == nullptr ? nullptr : spare.exchange(nullptr, kAcquire);
+  if (memory == nullptr) memory = allocator->allocate(sizeof(ThreadState), alignof(ThreadState));
+  return memory == nullptr ? nullptr : new (memory) ThreadState(link, whence, /*id=*/0, slot);
+}
+
+void Free(ThreadState* thread) {
+  thread->~ThreadState();
+  void* expected = nullptr;
+  if (spare.compare_exchange_strong(expected, thread, kRelease, kRelaxed)) return;
+  allocator->deallocate(thread, sizeof(ThreadState), alignof(ThreadState));
+}
+
+}  // namespace
+
+void ThreadRegistry::SetAllocator(const Allocator* replacement) {
+  if (void* const memory = spare.exchange(nullptr, kAcquire)) {
+    allocator->deallocate(memory, sizeof(ThreadState), alignof(ThreadState));
+  }
+  allocator = replacement == nullptr ? &kDefaultAllocator : replacement;
+}
+
+void ThreadRegistry::ReinitAfterFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  head_lock_.ReinitAfterFork();
+  global_stop_.ReinitAfterFork();
+  stop_gate_.ReinitAfterFork();
+  for (InterpreterThreads* threads = first_; threads != nullptr; threads = threads->next_) {
+    threads->stop_state_.ReinitAfterFork();
+  }
+}
+
+// --- The list of lists
+
+InterpreterThreads::InterpreterThreads(const Options& options) : registry_(*options.registry) {
+  link_.gil = options.gil;
+  link_.interp = options.interp;
+  link_.handle_pending = options.handle_pending;
+  link_.breaker_on_attach.store(options.instrumentation_version, kRelaxed);
+  link_.recursion_limit.store(options.recursion_limit, kRelaxed);
+  link_.qsbr = kGilEnabled ? nullptr : &qsbr_;
+  link_.interpreter_stop = &stop_state_.counter;
+  link_.global_stop = &registry_.global_stop_.counter;
+  link_.threads = this;
+
+  HeadLockGuard guard(registry_.head_lock_);
+  previous_ = nullptr;
+  next_ = registry_.first_;
+  if (next_ != nullptr) next_->previous_ = this;
+  registry_.first_ = this;
+}
+
+InterpreterThreads::~InterpreterThreads() {
+  HeadLockGuard guard(registry_.head_lock_);
+  PYRT_CHECK(first_ == nullptr, "PyInterpreterState_Delete", "remaining threads");
+  (previous_ == nullptr ? registry_.first_ : previous_->next_) = next_;
+  if (next_ != nullptr) next_->previous_ = previous_;
+}
+
+// --- Birth
+
+// Under the head lock.
+void InterpreterThreads::Link(ThreadState& thread) {
+  thread.id_ = ++last_id_;
+  // A stop that is going on, or about to count the list, finds the state suspended and does not count it; who
+  // starts the world resumes it (TS-18).
+  if constexpr (!kGilEnabled) {
+    if (stop_state_.requested.load(kRelaxed) || registry_.global_stop_.requested.load(kRelaxed)) {
+      thread.word_.TrySuspend();
+    }
+  }
+  thread.previous_ = nullptr;
+  thread.next_ = first_;
+  if (first_ != nullptr) first_->previous_ = &thread;
+  first_ = &thread;
+  thread.listed_ = true;
+  ++size_;
+}
+
+ThreadState* InterpreterThreads::New(Whence whence) {
+  QsbrSlot* slot = nullptr;
+  if constexpr (!kGilEnabled) {
+    slot = qsbr_.Reserve();  // before the head lock (QS-6)
+    if (slot == nullptr) return nullptr;
+  }
+  ThreadState* const thread = Allocate(link_, whence, slot);
+  if (thread == nullptr) {
+    if (slot != nullptr) qsbr_.Release(slot);  // gh-155363
+    return nullptr;
+  }
+  thread->set_deleter(&Free);
+  HeadLockGuard guard(registry_.head_lock_);
+  Link(*thread);
+  return thread;
+}
+
+ThreadState* InterpreterThreads::NewBound(Whence whence) {
+  ThreadState* const thread = New(whence);
+  if (thread != nullptr) thread->Bind();
+  return thread;
+}
+
+// --- Death
+
+void InterpreterThreads::Clear(ThreadState& thread) {
+  PYRT_CHECK(thread.lifecycle_status_.Has(internal::kInitialized) &&
+                 !thread.lifecycle_status_.Has(internal::kCleared),
+             "PyThreadState_Clear", "a thread state is cleared once (%s)", thread.ToString().c_str());
+  PYRT_CHECK(ThreadState::Current() != nullptr && &ThreadState::Current()->link() == &thread.link(),
+             "PyThreadState_Clear",
+             "only a thread that is attached to the state's interpreter may clear it (%s)",
+             thread.ToString().c_str());
+  thread.lifecycle_status_.Set(internal::kFinalizing);
+  thread.ClearData();
+  thread.lifecycle_status_.Set(internal::kCleared);
+}
+
+// Takes the state off the list and acknowledges, in its place, whoever waits for it to stop (B058).
+void InterpreterThreads::Unlink(ThreadState& thread) {
+  HeadLockGuard guard(registry_.head_lock_);
+  if (thread.listed_) {
+    (thread.previous_ == nullptr ? first_ : thread.previous_->next_) = thread.next_;
+    if (thread.next_ != nullptr) thread.next_->previous_ = thread.previous_;
+    thread.previous_ = thread.next_ = nullptr;
+    thread.listed_ = false;
+    --size_;
+  }
+  if constexpr (!kGilEnabled) {
+    if (PYRT_MUTANT(stw_deletion_is_not_an_acknowledgement)) return;
+    if (thread.ClaimStop(kStopInterpreter)) stop_state_.counter.Acknowledge();
+    if (thread.ClaimStop(kStopGlobal)) registry_.global_stop_.counter.Acknowledge();
+    if (thread.ClaimStop(kStopHandshake)) {
+      HandshakeOperation* const operation = thread.handshake_.exchange(nullptr, kAcquire);
+      operation->outcome.Set(HandshakeOperation::kGone);
+      operation->counter.Acknowledge();
+    }
+  }
+}
+
+void InterpreterThreads::FinishDelete(ThreadState& thread) {
+  if (internal::gilstate_thread_state == &thread) thread.UnbindGilState();
+  if (thread.owner_status_.Has(internal::kBound)) thread.owner_status_.Set(internal::kUnbound);
+  thread.data_.data_stack.Clear();
+  thread.lifecycle_status_.Set(internal::kFinalized);
+}
+
+void InterpreterThreads::Delete(ThreadState* thread) {
+  if (thread == nullptr) Fatal("PyThreadState_Delete", "the thread state is NULL");
+  PYRT_CHECK(ThreadState::Current() != thread, "PyThreadState_Delete", "tstate %p is still current",
+             static_cast<void*>(thread));
+  PYRT_CHECK(!thread->attached(), "PyThreadState_Delete", "tstate %p is still current on its own thread (%s)",
+             static_cast<void*>(thread), thread->ToString().c_str());
+  PYRT_CHECK(thread->lifecycle_status_.Has(internal::kCleared) &&
+                 !thread->lifecycle_status_.Has(internal::kFinalized),
+             "PyThreadState_Delete", "a thread state is deleted once, after it was cleared (%s)",
+             thread->ToString().c_str());
+  InterpreterThreads& threads = *thread->link().threads;
+  if (thread->qsbr_slot_ != nullptr) threads.qsbr_.Release(std::exchange(thread->qsbr_slot_, nullptr));
+  thread->gil().Forget(thread->holder_);
+  // A state that is slot B of another, living thread stays until that thread has noticed.
+  const bool named_by_its_thread =
+      thread->owner_status_.Has(internal::kBoundGilState) && internal::gilstate_thread_state != thread;
+  threads.Unlink(*thread);
+  FinishDelete(*thread);
+  thread->DecRef(named_by_its_thread ? 1 : 2);
+}
+
+void InterpreterThreads::DeleteCurrent() {
+  ThreadState& thread = ThreadState::Get("_PyThreadState_DeleteCurrent");
+  PYRT_CHECK(
+      thread.lifecycle_status_.Has(internal::kCleared) && !thread.lifecycle_status_.Has(internal::kFinalized),
+      "_PyThreadState_DeleteCurrent", "a thread state is deleted once, after it was cleared (%s)",
+      thread.ToString().c_str());
+  InterpreterThreads& threads = *thread.link().threads;
+  Gil& gil = thread.gil();
+  if constexpr (!kGilEnabled) {
+    // Before the state leaves the list: from then on the interpreter need not wait for us. The locks are
+    // leaves that nobody holds while waiting for the GIL, so that holding it here hinders nobody (gh-119369).
+    threads.qsbr_.Offline(*thread.qsbr_slot_);
+    threads.qsbr_.Release(std::exchange(thread.qsbr_slot_, nullptr));
+    if (!thread.holder_.holds()) gil.Forget(thread.holder_);
+  }
+  threads.Unlink(thread);
+  FinishDelete(thread);
+  thread.word_.Detach();
+  internal::current_thread_state = nullptr;
+  internal::current_interpreter = nullptr;
+  if (kGilEnabled || thread.holder_.holds()) gil.DropFinal(thread.holder_);
+  // Only the state itself is touched from here on (gh-104341).
+  thread.DecRef(2);
+}
+
+ThreadState* InterpreterThreads::RemoveAllExcept(ThreadState* keep) {
+  HeadLockGuard guard(registry_.head_lock_);
+  ThreadState* removed = nullptr;
+  ThreadState* kept = nullptr;
+  for (ThreadState* thread = first_; thread != nullptr;) {
+    ThreadState* const next = thread->next_;
+    if (thread == keep) {
+      kept = thread;
+    } else {
+      thread->listed_ = false;
+      thread->previous_ = nullptr;
+      thread->next_ = removed;
+      removed = thread;
+    }
+    thread = next;
+  }
+  first_ = kept;
+  size_ = kept == nullptr ? 0 : 1;
+  if (kept != nullptr) kept->previous_ = kept->next_ = nullptr;
+  return removed;
+}
+
+void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone) {
+  while (list != nullptr) {
+    ThreadState& thread = *std::exchange(list, list->next_);
+    thread.next_ = nullptr;
+    InterpreterThreads& threads = *thread.link().threads;
+    if (!thread.lifecycle_status_.Has(internal::kCleared)) Clear(thread);
+    if (!threads_are_gone) {
+      // One that waits for the GIL has been told to leave (ShutDown), and needs a moment to do so. It cannot
+      // come back. Its place in the queue is on its own stack.
+      while (thread.holder_.requesting()) YieldCpu();
+    }
+    if (thread.qsbr_slot_ != nullptr) {
+      threads.qsbr_.Offline(*thread.qsbr_slot_);
+      threads.qsbr_.Release(std::exchange(thread.qsbr_slot_, nullptr));
+    }
+    if (!threads_are_gone) thread.gil().Forget(thread.holder_);
+    FinishDelete(thread);
+    thread.DecRef(threads_are_gone ? 2 : 1);
+  }
+}
+
+void InterpreterThreads::ShutDownAllExcept(ThreadState* keep) {
+  ForEach([keep](ThreadState& thread) {
+    if (&thread != keep) thread.ShutDown();
+  });
+}
+
+// --- Looking around
+
+size_t InterpreterThreads::size() {
+  HeadLockGuard guard(registry_.head_lock_);
+  return size_;
+}
+
+uint64_t InterpreterThreads::last_id() {
+  HeadLockGuard guard(registry_.head_lock_);
+  return last_id_;
+}
+
+ThreadState* InterpreterThreads::Find(uint64_t ident) {
+  HeadLockGuard guard(registry_.head_lock_);
+  for (ThreadState* thread = first_; thread != nullptr; thread = thread->next_) {
+    if (thread->thread_id() != ident) continue;
+    thread->IncRef();
+    return thread;
+  }
+  return nullptr;
+}
+
+bool InterpreterThreads::SetAsyncException(uint64_t ident, Ref<Object> exception) {
+  Ref<Object> old;  // released after the lock
+  HeadLockGuard guard(registry_.head_lock_);
+  for (ThreadState* thread = first_; thread != nullptr; thread = thread->next_) {
+    if (thread->thread_id() != ident) continue;
+    old = thread->data_.async_exception.Set(std::move(exception), thread->breaker_);
+    return true;
+  }
+  return false;
+}
+
+void InterpreterThreads::SetOnAll(BreakerEvent event) {
+  ForEach([event](ThreadState& thread) { thread.breaker().Set(event); });
+}
+
+void InterpreterThreads::ClearOnAll(BreakerEvent event) {
+  ForEach([event](ThreadState& thread) { thread.breaker().Clear(event); });
+}
+
+void InterpreterThreads::ReinitAfterFork(ThreadState* survivor, bool attached) {
+  stop_state_.ReinitAfterFork();
+  if (survivor != nullptr) survivor->ReinitAfterFork(attached);
+  if constexpr (!kGilEnabled) {
+    // The slots of the dead stay reserved until their states are deleted; their clocks must not hold anybody
+    // up.
+    ForEach([this, survivor](ThreadState& thread) {
+      if (&thread != survivor && thread.qsbr_slot_ != nullptr) qsbr_.Offline(*thread.qsbr_slot_);
+    });
+    qsbr_.ReinitLockAfterFork();
+  }
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT
