@@ -1,0 +1,316 @@
+#include "pyrt/importlock/importer.h"
+
+#include <optional>
+#include <utility>
+
+#include "pyrt/importlock/internal/import_errors.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/values.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using internal::ImportErrorFor;
+using internal::ModuleNotFound;
+
+absl::Status Halted(std::string_view name) {
+  return ModuleNotFound(name, "import of " + std::string(name) + " halted; None in sys.modules");
+}
+
+// What the table holds, as the result of an import.
+absl::StatusOr<Ref<Object>> ResultOf(const ModuleTable::Found& found, std::string_view name) {
+  if (IsNone(found.module)) return Halted(name);
+  return found.module;
+}
+
+// __path__ of a package as strings; an error if `parent` is none.
+absl::StatusOr<std::vector<std::string>> SearchPathOf(const Ref<Object>& parent, std::string_view parent_name,
+                                                      std::string_view name) {
+  const absl::StatusOr<Ref<Object>> path = parent->GetAttr("__path__");
+  if (!path.ok()) {
+    if (!IsError(path.status(), ErrorType::AttributeError())) return path.status();
+    return ModuleNotFound(name, "No module named " + ReprOfString(name) + "; " + ReprOfString(parent_name) +
+                                    " is not a package");
+  }
+  std::vector<std::string> directories;
+  if (const List* const list = As<List>(*path)) {
+    for (const Ref<Object>& item : list->Snapshot()) {
+      if (const String* const directory = As<String>(item)) directories.push_back(directory->value());
+    }
+  }
+  return directories;
+}
+
+}  // namespace
+
+Importer::Importer(ImportHost& host, Reclaimer& reclaimer)
+    : host_(host), modules_(reclaimer), path_(List::Of()), path_hooks_(List::Of()), meta_path_(List::Of()) {}
+
+Ref<List> Importer::meta_path() const {
+  const MutexLock lock(meta_path_mutex_);
+  return meta_path_;
+}
+
+void Importer::set_meta_path(Ref<List> meta_path) {
+  const MutexLock lock(meta_path_mutex_);
+  std::swap(meta_path_, meta_path);  // the old one is released after the lock: parameters die last
+}
+
+absl::StatusOr<ModuleLockStatus> Importer::Lock(ModuleLock& lock) {
+  switch (const ModuleLockStatus status = lock.Acquire(host_.Hooks())) {
+    case ModuleLockStatus::kAcquired:
+    case ModuleLockStatus::kDeadlock:
+      return status;
+    case ModuleLockStatus::kFailure:
+      return host_.WaitFailure(LockStatus::kFailure, std::string(lock.name()));
+    case ModuleLockStatus::kInterrupted:
+      return host_.WaitFailure(LockStatus::kInterrupted, std::string(lock.name()));
+  }
+  PYRT_UNREACHABLE("no such status");
+}
+
+__attribute__((noinline)) absl::StatusOr<Ref<Object>> Importer::ImportSlow(std::string_view name) {
+  if (name.empty()) return Raise(ErrorType::ValueError(), "Empty module name");
+  if (finalized_.load(kAcquire)) return Raise(ErrorType::RuntimeError(), "unable to get sys.modules");
+  if (const ModuleTable::Found found = modules_.Look(name); found.module) {
+    bool again = false;
+    absl::StatusOr<Ref<Object>> module = ImportOne(name, again);
+    if (!again) return module;
+  }
+
+  const ImportTime::Scope timed(import_time_, name);
+  // gh-83065: the parents are imported before anybody waits for this module's lock.
+  std::optional<ModuleLock> early;
+  if (PYRT_MUTANT(gh_83065_child_lock_before_parent)) {
+    early.emplace(module_locks_, name);
+    if (early->Acquire(host_.Hooks()) == ModuleLockStatus::kDeadlock) return early->DeadlockError();
+  }
+  // From the module outwards to the first package that is there, one audit event for each that is not; then
+  // inwards again. A loop, not a recursion: ten thousand levels are not too many.
+  const Ref<List> meta_path = this->meta_path();
+  const Ref<Object> event[] = {String::Of(name), None(), path_, meta_path ? Ref<Object>(meta_path) : None(),
+                               path_hooks_};
+  if (absl::Status vetoed = host_.AuditImport(event); !vetoed.ok()) return vetoed;
+  std::string_view outermost = name;
+  for (std::string_view parent = ParentOf(name); !parent.empty(); parent = ParentOf(parent)) {
+    if (modules_.GetFinished(parent)) break;
+    if (!modules_.Get(parent)) {
+      const Ref<Object> parent_event[] = {String::Of(parent), None(), path_,
+                                          meta_path ? Ref<Object>(meta_path) : None(), path_hooks_};
+      if (absl::Status vetoed = host_.AuditImport(parent_event); !vetoed.ok()) return vetoed;
+    }
+    outermost = parent;
+  }
+  for (std::string_view part = outermost; part.size() < name.size();) {
+    const ImportTime::Scope timed_part(import_time_, part);
+    bool again = true;
+    while (again) {
+      again = false;
+      absl::StatusOr<Ref<Object>> package = ImportOne(part, again);
+      if (!package.ok()) return package;
+    }
+    part = name.substr(0, std::min(name.find('.', part.size() + 1), name.size()));
+  }
+  for (;;) {
+    bool again = false;
+    absl::StatusOr<Ref<Object>> module = ImportOne(name, again);
+    if (!again) return module;
+  }
+}
+
+absl::StatusOr<Ref<Object>> Importer::ImportOne(std::string_view name, bool& again) {
+  for (;;) {
+    const ModuleTable::Found found = modules_.Look(name);
+    if (!found.module) return FindAndLoad(name);
+    if (IsNone(found.module)) return Halted(name);
+    if (!found.initializing()) {
+      // Looks twice, as the fast path: it may have been initializing a moment ago, and failed.
+      if (Ref<Object> module = modules_.GetFinished(name)) return module;
+      continue;
+    }
+    ModuleLock lock(module_locks_, name);
+    const absl::StatusOr<ModuleLockStatus> locked = Lock(lock);
+    if (!locked.ok()) return locked.status();
+    // Whatever is there now: complete, or half-made by this thread or in a circle with it (IL-29, IL-35). If its
+    // import failed meanwhile it is this thread's turn (B108), from the start: its package may have gone too.
+    const ModuleTable::Found now = modules_.Look(name);
+    if (now.module) return ResultOf(now, name);
+    again = true;
+    return Ref<Object>();
+  }
+}
+
+absl::StatusOr<Ref<Object>> Importer::FindAndLoad(std::string_view name) {
+  const std::string_view parent_name = ParentOf(name);
+  Ref<Object> parent;
+  std::vector<std::string> directories;
+  if (!parent_name.empty()) {
+    parent = modules_.Get(parent_name);
+    if (!parent) return ToStatus(Error::New(ErrorType::KeyError(), {String::Of(parent_name)}));
+    absl::StatusOr<std::vector<std::string>> path = SearchPathOf(parent, parent_name, name);
+    if (!path.ok()) return path.status();
+    directories = *std::move(path);
+  }
+
+  ModuleLock lock(module_locks_, name);
+  const absl::StatusOr<ModuleLockStatus> locked = Lock(lock);
+  if (!locked.ok()) return locked.status();
+  // Somebody else may have imported it, or this thread, as a side effect of its parent's body (IL-38).
+  if (const ModuleTable::Found found = modules_.Look(name); found.module) return ResultOf(found, name);
+  if (*locked == ModuleLockStatus::kDeadlock) return lock.DeadlockError();
+
+  const absl::StatusOr<Ref<ModuleSpec>> spec = FindSpec(name, parent ? &directories : nullptr, nullptr);
+  if (!spec.ok()) return spec.status();
+  if (!*spec) return ModuleNotFound(name, "No module named " + ReprOfString(name));
+  return Load(*spec, parent);
+}
+
+absl::StatusOr<Ref<ModuleSpec>> Importer::FindSpec(std::string_view name,
+                                                   const std::vector<std::string>* path,
+                                                   const Object* target) {
+  const Ref<List> meta_path = this->meta_path();
+  if (!meta_path) {
+    return ImportErrorFor(name, "sys.meta_path is None, Python is likely shutting down");
+  }
+  const std::vector<Ref<Object>> finders = meta_path->Snapshot();  // finders may change the list (gh-130094)
+  if (finders.empty()) {
+    if (absl::Status status = host_.Warn(ErrorType::ImportWarning(), "sys.meta_path is empty");
+        !status.ok()) {
+      return status;
+    }
+  }
+  const bool is_reload = modules_.Get(name) != nullptr;
+  for (const Ref<Object>& item : finders) {
+    auto* const finder = dynamic_cast<Finder*>(item.get());
+    if (finder == nullptr) {
+      return Raise(ErrorType::AttributeError(), "'%s' object has no attribute 'find_spec'", item->TypeName());
+    }
+    absl::StatusOr<Ref<ModuleSpec>> spec;
+    {
+      const ImportLockScope scope(import_lock_, host_.Hooks());
+      spec = finder->FindSpec(name, path, target);
+    }
+    if (!spec.ok()) return spec;
+    if (!*spec) continue;
+    if (!is_reload) {  // the finder may have imported it: then its own spec counts (IL-42)
+      const ModuleTable::Found found = modules_.Look(name);
+      if (found.module && found.spec) return found.spec;
+    }
+    return spec;
+  }
+  return Ref<ModuleSpec>();
+}
+
+absl::StatusOr<Ref<Object>> Importer::Load(const Ref<ModuleSpec>& spec, const Ref<Object>& parent) {
+  const std::string& name = spec->name();
+  if (!spec->loader() && !spec->is_package()) return ImportErrorFor(name, "missing loader");
+  Ref<Object> module;
+  if (spec->loader()) {
+    absl::StatusOr<Ref<Object>> made = spec->loader()->Create(spec);
+    if (!made.ok()) return made;
+    module = *std::move(made);
+  }
+  if (!module) module = Module::New(name, spec);
+
+  const Module* const package = parent ? AsModule(parent) : nullptr;
+  const std::string_view child = LastComponentOf(name);
+  spec->set_initializing(true);  // before the table shows it to others
+  modules_.Set(name, module, spec);
+  if (package != nullptr && package->spec()) package->spec()->PushUninitialized(child);
+  absl::Status status = spec->loader() ? spec->loader()->Exec(spec, module) : absl::OkStatus();
+  if (package != nullptr && package->spec()) package->spec()->PopUninitialized(child);
+  if (!status.ok()) {
+    if (PYRT_MUTANT(gh_143650_finished_before_removed)) spec->set_initializing(false);
+    // Tolerates that the body removed it itself. First out of the table, then no longer initializing: whoever
+    // reads the latter and looks once more finds it gone (gh-143650).
+    modules_.Remove(name);
+    spec->set_initializing(false);
+    return status;
+  }
+  // The body may have replaced it; that is what the import gives (IL-43).
+  Ref<Object> result = modules_.MoveToEnd(name);
+  spec->set_initializing(false);
+  if (!result) return ToStatus(Error::New(ErrorType::KeyError(), {String::Of(name)}));  // gh-134100
+  if (parent) {
+    if (absl::Status set = SetInParent(name, parent, result); !set.ok()) return set;
+  }
+  return result;
+}
+
+absl::Status Importer::SetInParent(std::string_view name, const Ref<Object>& parent,
+                                   const Ref<Object>& module) {
+  const std::string_view child = LastComponentOf(name);
+  absl::Status status = parent->SetAttr(child, module);
+  if (status.ok() || !IsError(status, ErrorType::AttributeError())) return status;
+  return host_.Warn(ErrorType::ImportWarning(), "Cannot set an attribute on " + ReprOfString(ParentOf(name)) +
+                                                    " for child module " + ReprOfString(child));
+}
+
+absl::StatusOr<Ref<Object>> Importer::GetModule(std::string_view name) {
+  for (;;) {
+    const ModuleTable::Found found = modules_.Look(name);
+    if (!found.module || !found.initializing()) return found.module;
+    ModuleLock lock(module_locks_, name);
+    const absl::StatusOr<ModuleLockStatus> locked = Lock(lock);
+    if (!locked.ok()) return locked.status();
+    return modules_.Get(name);
+  }
+}
+
+Ref<Object> Importer::AddModule(std::string_view name) {
+  if (Ref<Object> module = modules_.Get(name); module && AsModule(module) != nullptr) return module;
+  const Ref<Object> fresh = Module::New(name);
+  for (;;) {
+    Ref<Object> present = modules_.SetDefault(name, fresh);
+    if (AsModule(present) != nullptr) return present;
+    modules_.RemoveIf(name, present.get());  // what is not a module is replaced, by one of the callers
+  }
+}
+
+void Importer::Finalize(bool wipe) {
+  set_meta_path(nullptr);
+  const std::vector<ModuleTable::Item> modules = modules_.Snapshot();
+  modules_.Clear();
+  finalized_.store(true, kRelease);
+  if (!wipe) return;
+  const auto wipe_one = [](const Ref<Object>& object) {
+    if (Module* const module = AsModule(object)) {
+      module->dict()->Clear();
+      module->ClearState();
+    }
+  };
+  const auto is_last = [](const std::string& name) { return name == "sys" || name == "builtins"; };
+  for (auto item = modules.rbegin(); item != modules.rend(); ++item) {
+    if (!is_last(item->first)) wipe_one(item->second);
+  }
+  for (const char* const name : {"sys", "builtins"}) {
+    for (const ModuleTable::Item& item : modules) {
+      if (item.first == name) wipe_one(item.second);
+    }
+  }
+}
+
+void Importer::BeforeFork() {
+  import_lock_.BeforeFork(host_.Hooks());
+  module_locks_.BeforeFork();
+  modules_.BeforeFork();
+}
+
+void Importer::AfterForkInParent() {
+  modules_.AfterForkInParent();
+  module_locks_.AfterForkInParent();
+  import_lock_.AfterForkInParent();
+}
+
+void Importer::AfterForkInChild() {
+  modules_.AfterForkInChild();
+  for (const std::string& name : module_locks_.AfterForkInChild()) {
+    const ModuleTable::Found found = modules_.Look(name);
+    if (!found.module || !found.initializing()) continue;
+    modules_.RemoveIf(name, found.module.get());
+    found.spec->set_initializing(false);
+  }
+  import_lock_.AfterForkInChild();
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

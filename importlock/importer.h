@@ -1,0 +1,136 @@
+// Importer: finds, loads and hands out the modules of one interpreter.
+//
+//   Import("a.b.c")
+//     1  in the table and finished: returned, without any lock
+//     2  in the table and initializing: waits for its module lock, and looks again
+//     3  absent: audit event; the packages a and a.b first, from the outside in, with no module lock held
+//        (gh-83065); then the lock of a.b.c; looks again; finds a spec; loads
+//     4  a wait that would never end: the half-made module, as importlib decides (IL-29)
+//
+//   load: make the module, mark its spec, put it into the table, run the body; failure takes it out again;
+//         success moves it to the end (order of completion), unmarks it, then sets it in its parent
+//
+// No thread but those that import in a circle ever sees a half-made module, no body runs twice, and an import
+// that was started never blocks on one that waits for it.
+//
+// All methods: attached, on any thread; not async-signal-safe but re-entrant from every callback. They may
+// block, detached. Errors carry exceptions with CPython's texts.
+//
+// CPython counterpart: Python/import.c and importlib._bootstrap, in their 3.15 form.
+
+#ifndef PYRT_IMPORTLOCK_IMPORTER_H_
+#define PYRT_IMPORTLOCK_IMPORTER_H_
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "pyrt/importlock/import_host.h"
+#include "pyrt/importlock/import_lock.h"
+#include "pyrt/importlock/import_time.h"
+#include "pyrt/importlock/module.h"
+#include "pyrt/importlock/module_lock.h"
+#include "pyrt/importlock/module_table.h"
+#include "pyrt/importlock/reclaimer.h"
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/containers.h"
+#include "pyrt/runtime/object/object.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+class Importer final : public Object {
+ public:
+  // `host` and `reclaimer` outlive the importer.
+  Importer(ImportHost& host, Reclaimer& reclaimer);
+
+  // The module of that absolute name, imported if need be. CPython: PyImport_ImportModule,
+  // importlib.import_module.
+  absl::StatusOr<Ref<Object>> Import(std::string_view name) {
+    if (Ref<Object> module = modules_.GetFinished(name)) [[likely]]
+      return module;
+    return ImportSlow(name);
+  }
+
+  // The statement: `import a.b` gives a, `from a.b import x, y` gives a.b with submodules x and y imported, a
+  // relative name is resolved by `globals` (a Dict, or null). CPython: PyImport_ImportModuleLevelObject.
+  absl::StatusOr<Ref<Object>> ImportModuleLevel(std::string_view name, Object* globals,
+                                                const std::vector<std::string>& from_list, int level);
+
+  // `from module import name`: the attribute, or the submodule that a circular import has not set yet.
+  // CPython: import_from.
+  absl::StatusOr<Ref<Object>> ImportFrom(const Ref<Object>& module, std::string_view name);
+
+  // Runs the body of a module once more, in the same object. CPython: PyImport_ReloadModule.
+  absl::StatusOr<Ref<Object>> Reload(const Ref<Object>& module);
+
+  // The module if it is in the table, after waiting for its import; null if it is not (no error). CPython:
+  // PyImport_GetModule.
+  absl::StatusOr<Ref<Object>> GetModule(std::string_view name);
+  // The module of that name, or a new empty one, which is then in the table. All callers get the same
+  // (gh-137422). CPython: PyImport_AddModuleRef.
+  Ref<Object> AddModule(std::string_view name);
+
+  ModuleTable& modules() { return modules_; }
+  ImportLock& import_lock() { return import_lock_; }
+  ModuleLockRegistry& module_locks() { return module_locks_; }
+  ImportHost& host() { return host_; }
+  ImportTime& import_time() { return import_time_; }
+
+  // sys.path, sys.meta_path (Finders) and sys.path_hooks: shared lists. A null meta_path is CPython's None at
+  // shutdown. Setting them is the initializer's and finalizer's.
+  const Ref<List>& path() const { return path_; }
+  Ref<List> meta_path() const;
+  const Ref<List>& path_hooks() const { return path_hooks_; }
+  void set_meta_path(Ref<List> meta_path);
+
+  // The end of the interpreter: no finder any more; every module is taken out of the table and, if `wipe`, its
+  // dictionary cleared, last imported first (IL-77). Imports fail from then on.
+  void Finalize(bool wipe = true);
+
+  // Brackets a fork: the import lock and the module locks; in the child, modules that other threads were
+  // importing leave the table, since nobody will complete them (FK-7). After ParkingLot::AfterForkInChild.
+  void BeforeFork();
+  void AfterForkInParent();
+  void AfterForkInChild();
+
+  const char* TypeName() const override { return "Importer"; }
+
+ private:
+  ~Importer() override = default;
+
+  absl::StatusOr<Ref<Object>> ImportSlow(std::string_view name);
+  // The import of a module whose parent packages are imported. Null: look again.
+  absl::StatusOr<Ref<Object>> ImportOne(std::string_view name, bool& again);
+  absl::StatusOr<Ref<Object>> WaitForInitializing(std::string_view name);
+  absl::StatusOr<Ref<Object>> FindAndLoad(std::string_view name);
+  absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>* path,
+                                           const Object* target);
+  absl::StatusOr<Ref<Object>> Load(const Ref<ModuleSpec>& spec, const Ref<Object>& parent);
+  absl::Status SetInParent(std::string_view name, const Ref<Object>& parent, const Ref<Object>& module);
+  // kAcquired or kDeadlock, or the error of a wait that ended otherwise.
+  absl::StatusOr<ModuleLockStatus> Lock(ModuleLock& lock);
+  absl::Status HandleFromList(const Ref<Object>& module, const std::vector<std::string>& from_list);
+
+  ImportHost& host_;
+  ModuleTable modules_;
+  ImportLock import_lock_;
+  ModuleLockRegistry module_locks_;
+  ImportTime import_time_;
+  const Ref<List> path_;
+  const Ref<List> path_hooks_;
+  mutable Mutex meta_path_mutex_;
+  Ref<List> meta_path_ PYRT_GUARDED_BY(meta_path_mutex_);
+  Atomic<bool> finalized_{false};
+};
+
+// The absolute name that `name` means at `level` in a module with these globals. CPython: resolve_name.
+absl::StatusOr<std::string> ResolveImportName(std::string_view name, Object* globals, int level,
+                                              ImportHost& host);
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_IMPORTLOCK_IMPORTER_H_

@@ -1,0 +1,42 @@
+#include "pyrt/importlock/qsbr_reclaimer.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+QsbrReclaimer::~QsbrReclaimer() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  while (first_ != nullptr) {
+    Retired* const retired = first_;
+    first_ = retired->next;
+    retired->free(retired->object);  // may retire more
+    delete retired;
+  }
+}
+
+void QsbrReclaimer::Retire(void* object, void (*free)(void* object)) {
+  auto* const retired = new Retired{object, free};
+  bool full;
+  {
+    const MutexLock lock(mutex_);
+    retired->goal = qsbr_.Advance();  // under the lock: the queue is in the order of goals
+    (first_ == nullptr ? first_ : last_->next) = retired;
+    last_ = retired;
+    full = ++size_ % kBatch == 0;
+  }
+  if (full) Collect();
+}
+
+size_t QsbrReclaimer::Collect() {
+  for (;;) {
+    Retired* retired;
+    {
+      const MutexLock lock(mutex_);
+      if (first_ == nullptr || !qsbr_.Poll(first_->goal)) return size_;
+      retired = first_;
+      first_ = retired->next;
+      --size_;
+    }
+    retired->free(retired->object);
+    delete retired;
+  }
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,33 @@
+// Reclaimer: frees memory that lock-free readers may still look at.
+//
+// In the GIL-enabled build nobody can: a reader holds the GIL from the load to its last look. In the
+// GIL-disabled build memory is freed when every attached thread has been quiescent once: QsbrReclaimer.
+//
+// CPython counterpart: _PyMem_FreeDelayed.
+
+#ifndef PYRT_IMPORTLOCK_RECLAIMER_H_
+#define PYRT_IMPORTLOCK_RECLAIMER_H_
+
+#include "pyrt/runtime/config/config.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+class Reclaimer {
+ public:
+  // Calls free(object) now or later, attached, with no runtime lock held: it may run destructors of the host.
+  // `object` is unlinked already. Call with no lock held.
+  virtual void Retire(void* object, void (*free)(void* object)) = 0;
+
+ protected:
+  ~Reclaimer() = default;
+};
+
+// Frees at once: for the GIL-enabled build, and for tables that one thread uses.
+class ImmediateReclaimer final : public Reclaimer {
+ public:
+  void Retire(void* object, void (*free)(void* object)) override { free(object); }
+};
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_IMPORTLOCK_RECLAIMER_H_
