@@ -120,10 +120,12 @@ void Context::Prepare(Entry entry) {
     stack_ = static_cast<char*>(map) + guard;
     asan_bottom_ = stack_;
     asan_size_ = kStackSize;
-#if PYRT_TSAN
-    tsan_fiber_ = __tsan_create_fiber(0);
-#endif
   }
+#if PYRT_TSAN
+  // Entry functions never return: what ThreadSanitizer takes for the call stack would grow with each reuse.
+  if (tsan_fiber_ != nullptr) __tsan_destroy_fiber(tsan_fiber_);
+  tsan_fiber_ = __tsan_create_fiber(0);
+#endif
 #if PYRT_ASAN
   __asan_unpoison_memory_region(stack_, kStackSize);
 #endif

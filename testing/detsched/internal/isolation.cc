@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -87,7 +88,11 @@ bool Receive(int fd, Result* result) {
 
 // ---- Crashes
 
+#if PYRT_ASAN
+constexpr int kCrashSignals[] = {SIGABRT};  // of the others AddressSanitizer tells us when it has reported
+#else
 constexpr int kCrashSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+#endif
 constexpr size_t kSignalStack = 64 * 1024;
 
 std::function<void()> crash_callback;
@@ -110,7 +115,6 @@ CrashHandler::CrashHandler(std::function<void()> callback) {
   crash_callback = std::move(callback);
 #if PYRT_ASAN
   __sanitizer_set_death_callback(&CallOnce);
-  return;
 #endif
   // A fiber that overflows its stack has none left for the handler.
   static char* const stack = new char[kSignalStack];
@@ -128,11 +132,9 @@ CrashHandler::CrashHandler(std::function<void()> callback) {
 
 CrashHandler::~CrashHandler() {
   crash_callback = nullptr;
-#if !PYRT_ASAN
   for (size_t i = 0; i < std::size(kCrashSignals); ++i) {
     ::sigaction(kCrashSignals[i], &previous_actions[i], nullptr);
   }
-#endif
 }
 
 Result RunIsolated(const std::function<void(const std::function<void(const Result&)>& report)>& explore) {
