@@ -57,10 +57,16 @@ HandshakeResult Handshake::Run(ThreadState& target, Function function, void* arg
       }
     }
     // As in StopTheWorld: the target may have detached without seeing the token, until a fence was run.
+    bool suspended_without_token = false;
     const auto take_if_detached = [&] {
       BasicMutexLock<HeadLock> lock(registry.head_lock());
       if (!target.listed_ || target.run_state() != RunState::kDetached || !target.word_.TrySuspend()) return;
-      if (!target.ClaimStop(kStopHandshake)) return;  // the target counts down
+      if (!target.ClaimStop(kStopHandshake)) {
+        // The target has taken it: either it is about to suspend itself, or it ran the function some time ago and
+        // has detached since. The outcome tells.
+        suspended_without_token = true;
+        return;
+      }
       operation.outcome.Set(HandshakeOperation::kSuspended);
       operation.counter.Acknowledge();
     };
@@ -83,8 +89,9 @@ HandshakeResult Handshake::Run(ThreadState& target, Function function, void* arg
       }
       outcome = operation.outcome.Get();
     }
-    if (outcome == HandshakeOperation::kSuspended) {
-      function(target, argument);
+    const bool resume = outcome == HandshakeOperation::kSuspended || suspended_without_token;
+    if (outcome == HandshakeOperation::kSuspended) function(target, argument);
+    if (resume && !PYRT_MUTANT(handshake_leaves_target_suspended)) {
       if (target.word_.Resume()) FutexWake(target.word_.futex(), 1);
     }
     registry.stop_gate().LeaveInterpreter();

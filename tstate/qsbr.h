@@ -64,8 +64,11 @@ class Qsbr {
   void Release(QsbrSlot* slot);
 
   // The thread of `slot`. Online() is complete only after a read-modify-write and a Light() of the caller,
-  // which attach does anyway: they pair with the Heavy() in Poll.
-  void Online(QsbrSlot& slot) { slot.seq.store(wr_seq_.load(kAcquire), kRelaxed); }
+  // which attach does anyway: they pair with the Heavy() in Poll. Release: a poller that sees this and not the
+  // Offline() before it must still find the reads before that one done.
+  void Online(QsbrSlot& slot) {
+    slot.seq.store(wr_seq_.load(kAcquire), PYRT_MUTANT(qsbr_online_is_relaxed) ? kRelaxed : kRelease);
+  }
   // Release: reads before it happen before the reclamation that it permits.
   void Offline(QsbrSlot& slot) {
     slot.seq.store(kOffline, PYRT_MUTANT(qsbr_offline_is_relaxed) ? kRelaxed : kRelease);
