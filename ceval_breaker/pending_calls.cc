@@ -2,11 +2,16 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
-PendingCalls::~PendingCalls() {
+PendingCalls::~PendingCalls() { DropAll(); }
+
+size_t PendingCalls::DropAll() {
+  size_t dropped = 0;
   Call call;
   while (ring_.Pop(&call) == CallRing<Call>::PopResult::kPopped) {
     if ((call.flags & kFreeArgument) != 0) options_.free(call.argument);
+    ++dropped;
   }
+  return dropped;
 }
 
 PendingCalls::AddResult PendingCalls::Add(Function function, void* argument, Flags flags) {
@@ -75,6 +80,15 @@ void PendingCallHandler::RaiseWhatIsLeft() const {
   // thread, which this one need not be (EB-28).
   if (!calls_->IsEmpty()) calls_->Raise();
   if (main_calls_ != nullptr && !main_calls_->IsEmpty()) main_calls_->Raise();
+}
+
+size_t PendingCallHandler::Drop(EvalBreaker& self, bool is_main_thread) {
+  const bool nested = IsHandling(self);
+  if (!nested && !BecomeHandler(self)) return 0;
+  size_t dropped = calls_->DropAll();
+  if (is_main_thread && main_calls_ != nullptr) dropped += main_calls_->DropAll();
+  if (!nested) handler_.exchange(0, kAcqRel);
+  return dropped;
 }
 
 void PendingCallHandler::Forget(const EvalBreaker& self) {

@@ -113,6 +113,7 @@ class PendingCalls {
 
   // Runs up to max_per_pass calls. Stops at the first failure and returns it.
   absl::Status RunPass();
+  size_t DropAll();
 
   const Options options_;
   CallRing<Call> ring_;
@@ -147,6 +148,10 @@ class PendingCallHandler {
     return (handler_.load(kRelaxed) & ~kAgain) == reinterpret_cast<uintptr_t>(&self);
   }
   bool HasHandler() const { return handler_.load(kRelaxed) != 0; }
+
+  // Forgets every call that waits, without running it, and says how many; arguments are freed as asked for. Waits
+  // for no other handler: 0 while there is one. For a finalizer that has had enough (EB-33).
+  size_t Drop(EvalBreaker& self, bool is_main_thread);
 
   // `self`'s thread is gone or will never run again: if it was the handler, nobody is (EB-37).
   void Forget(const EvalBreaker& self);

@@ -279,6 +279,18 @@ TEST(PendingCallsTest, B095_ArgumentIsFreedOnSuccessOnFailureAndUnrun) {
   EXPECT_EQ(freed, 3) << "EB-36: what never ran does not leak";
 }
 
+TEST(PendingCallsTest, EB33_DropForgetsWhatWaits) {
+  OneThread thread;
+  int ran = 0;
+  for (int i = 0; i < 5; ++i) ASSERT_EQ(thread.calls.Add(&Count, &ran), AddResult::kAdded);
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(thread.main_calls.Add(&Count, &ran), AddResult::kAdded);
+  EXPECT_EQ(thread.handler.Drop(thread.breaker, /*is_main_thread=*/false), 5u);
+  EXPECT_EQ(thread.handler.Drop(thread.breaker, /*is_main_thread=*/true), 3u);
+  EXPECT_FALSE(thread.handler.HasWork(true));
+  EXPECT_FALSE(thread.handler.HasHandler());
+  EXPECT_EQ(ran, 0);
+}
+
 TEST(PendingCallsTest, EB34_ClosedQueueRefusesAndAWaitingCallRefusesTheClose) {
   OneThread thread;
   int ran = 0;

@@ -53,6 +53,13 @@ void Signals::Trip(int number) {
   errno = saved_errno;
 }
 
+void Signals::RaiseOnMainThread(BreakerEvent event) {
+  Atomic<uint32_t>& in_flight = trips_in_flight_[trip_epoch_.load(kRelaxed)];
+  in_flight.fetch_add(1, kSeqCst);  // as in Trip
+  if (EvalBreaker* main = reinterpret_cast<EvalBreaker*>(main_.load(kSeqCst))) main->Set(event);
+  in_flight.fetch_sub(1, kRelease);
+}
+
 void Signals::WakeUp(int number) {
   const int fd = wakeup_fd_.load(kRelaxed);
   if (fd < 0) return;

@@ -66,6 +66,10 @@ class Signals {
   // preserves errno. A number outside 1 ... kCount - 1 is ignored.
   void Trip(int number);
 
+  // Sets `event` in the main thread's word, as Trip sets SignalsPending; nothing while there is none. For the
+  // queue of calls that only the main thread runs. Any thread; async-signal-safe.
+  void RaiseOnMainThread(BreakerEvent event);
+
   // Runs the handlers of the tripped signals in ascending order. The first failure is returned and leaves the
   // rest tripped and the bit set (EB-42). On the main thread, attached. CPython: _PyErr_CheckSignalsTstate.
   absl::Status Run(EvalBreaker& self) {

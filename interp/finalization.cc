@@ -1,0 +1,88 @@
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "pyrt/interp/interpreter.h"
+#include "pyrt/interp/interpreter_registry.h"
+#include "pyrt/runtime/object/error.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+void Interpreter::Report(const absl::Status& error, const char* what, const Ref<Object>& object) {
+  const InterpreterHooks& hooks = registry_.hooks();
+  if (hooks.unraisable != nullptr) hooks.unraisable(hooks.context, error, what, object);
+}
+
+void Interpreter::JoinThreads(ThreadState& thread) {
+  const InterpreterHooks& hooks = registry_.hooks();
+  if (hooks.join_threads == nullptr) return;
+  const absl::Status status = hooks.join_threads(hooks.context, *this);
+  if (status.ok()) return;
+  Report(status, "Exception ignored on threading shutdown");
+  // Nobody waits for these any more; otherwise the loop would never end (LC-14).
+  StoppedWorld stopped(threads());
+  threads().ForEach([&thread](ThreadState& other) {
+    if (&other != &thread && other.whence() == Whence::kThreading) {
+      other.set_whence(Whence::kThreadingDaemon);
+    }
+  });
+}
+
+void Interpreter::WaitForGuards(ThreadState& thread) {
+  while (!guards().WaitUntilNone(kNoDeadline, ThreadState::DetachWhileWaiting())) {
+    // A signal, or nothing.
+    if (CheckSignals(thread) == 0) continue;
+    const Ref<Error> error = std::exchange(thread.data().current_exception, nullptr);
+    Report(ToStatus(error), "Exception ignored while waiting on finalization guards");
+    if (error->IsA(ErrorType::KeyboardInterrupt())) {
+      std::fputs("Interrupted while waiting on finalization guards\n", stderr);
+      std::exit(1);
+    }
+  }
+}
+
+// With the world stopped. Everything or nothing: what was closed is opened again when something is left.
+bool Interpreter::CloseIfNothingIsOutstanding(ThreadState& thread) {
+  bool joinable = false;
+  threads().ForEach([&](ThreadState& other) {
+    if (&other != &thread && other.whence() == Whence::kThreading) joinable = true;
+  });
+  if (joinable || !at_exit_.empty()) return false;
+  const InterpreterHooks& hooks = registry_.hooks();
+  if (hooks.joinable_threads != nullptr && hooks.joinable_threads(hooks.context, *this) != 0) return false;
+  if (is_main() && registry_.size() > 1) return false;
+  // Only the main thread may run its calls, and it may be blocked for ever in native code: a finalizer on
+  // another thread does not wait for it.
+  if (is_main() && !registry_.IsMainThread() && calls_.IsEmpty()) {
+    unrun_calls_ += call_handler_.Drop(thread.breaker(), /*is_main_thread=*/true);
+  }
+  // Both queues (EB-34): CPython does not look at the main thread's.
+  if (!calls_.CloseIfEmpty()) return false;
+  if (is_main() && !registry_.main_calls().CloseIfEmpty()) {
+    calls_.Reopen();
+    return false;
+  }
+  if (guards().CloseIfNone()) return true;
+  calls_.Reopen();
+  if (is_main()) registry_.main_calls().Reopen();
+  return false;
+}
+
+void Interpreter::PreFinalize(ThreadState& thread, StopTheWorld& stop,
+                              const std::function<void()>& end_others) {
+  // Endless if some thread always leaves another one behind, as in CPython (LC-12).
+  for (;;) {
+    JoinThreads(thread);
+    FinishPendingCalls(thread);
+    at_exit_.Run([this](const absl::Status& error, const Ref<Object>& callback) {
+      Report(error, "Exception ignored in atexit callback", callback);
+    });
+    if (end_others) end_others();
+    WaitForGuards(thread);
+    stop.Stop();
+    if (CloseIfNothingIsOutstanding(thread)) return;
+    stop.Start();
+  }
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

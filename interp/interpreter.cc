@@ -1,0 +1,157 @@
+#include "pyrt/interp/interpreter.h"
+
+#include <string>
+#include <utility>
+
+#include "pyrt/interp/interpreter_registry.h"
+#include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/tstate/stop_the_world.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+Interpreter::Interpreter(InterpreterRegistry& registry, int64_t id, InterpreterWhence whence)
+    : registry_(registry),
+      id_(id),
+      whence_(whence),
+      calls_({.limits = PendingCalls::kInterpreterLimits, .raise = &RaiseCalls, .context = this}),
+      call_handler_(&calls_, id == 0 ? &registry.main_calls_ : nullptr) {}
+
+Interpreter::~Interpreter() = default;
+
+Interpreter& Interpreter::Get() {
+  Interpreter* const current = Current();
+  if (current == nullptr) Fatal("PyInterpreterState_Get", "no current interpreter");
+  return *current;
+}
+
+bool Interpreter::is_main() const { return registry_.main() == this; }
+
+absl::Status Interpreter::Configure(const InterpreterConfig& config, bool gil_enabled) {
+  PYRT_CHECK(core_ == nullptr, "PyInterpreterState_New", "interpreter already initialized");
+  const bool main = is_main();
+  const InterpreterConfig wanted = main ? InterpreterConfig::Main() : config;
+  if (absl::Status status = wanted.Validate(main); !status.ok()) return status;
+  config_ = wanted;
+  features_ = wanted.Features();
+  Gil* const shared = wanted.has_own_gil() ? nullptr : &registry_.main()->gil();
+  core_ = std::make_unique<InterpreterCore>(
+      shared, gil_enabled,
+      InterpreterThreads::Options{
+          .registry = &registry_.threads_, .interp = this, .handle_pending = &HandlePending});
+  InterpreterLink& link = threads().link();
+  link.id = id_;
+  link.guards = &core_->guards;
+  return absl::OkStatus();
+}
+
+const Ref<Dict>& Interpreter::dict() {
+  if (dict_ == nullptr) dict_ = Dict::New();
+  return dict_;
+}
+
+void Interpreter::SetRecursionLimit(int32_t limit) {
+  // Other threads read their limits while they run: with the world stopped (gh-128717).
+  StoppedWorld stopped(threads());
+  threads().link().recursion_limit.store(limit, kRelaxed);
+  threads().ForEach([limit](ThreadState& thread) { thread.data().recursion.set_limit(limit); });
+}
+
+absl::Status Interpreter::BumpInstrumentationVersion() {
+  StoppedWorld stopped(threads());
+  Atomic<uintptr_t>& word = threads().link().breaker_on_attach;
+  const uintptr_t version = word.load(kRelaxed) & EvalBreaker::kVersionMask;
+  if (version == EvalBreaker::kVersionMask) {
+    return Raise(ErrorType::OverflowError(), "events set too many times");
+  }
+  // An addition, because RaiseCalls may set its bit at any time.
+  word.fetch_add(EvalBreaker::kVersionIncrement, kSeqCst);
+  // Under the GIL the others would see it when they attach; eager in both builds, it is rare.
+  threads().ForEach([version](ThreadState& thread) {
+    thread.breaker().SetVersion(version + EvalBreaker::kVersionIncrement);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Interpreter::SetRunningMain(ThreadState& thread) {
+  if (thread.interp() != this) {
+    return Raise(ErrorType::RuntimeError(), "current tstate has wrong interpreter");
+  }
+  ThreadState* expected = nullptr;
+  if (!running_main_.compare_exchange_strong(expected, &thread, kAcqRel, kRelaxed)) {
+    return Raise(ErrorType::InterpreterError(), "interpreter already running");
+  }
+  return absl::OkStatus();
+}
+
+void Interpreter::ClearRunningMain(ThreadState& thread) {
+  PYRT_CHECK(running_main() == &thread, "_PyInterpreterState_SetNotRunningMain",
+             "this thread state does not run the interpreter's main program (%s)", thread.ToString().c_str());
+  running_main_.store(nullptr, kRelease);
+}
+
+bool Interpreter::DecrefId() {
+  const int64_t before = id_references_.fetch_sub(1, kAcqRel);
+  PYRT_CHECK(before > 0, "_PyInterpreterState_IDDecref", "interpreter %lld has no id reference to give up",
+             static_cast<long long>(id_));
+  return before == 1 && requires_idref();
+}
+
+void Interpreter::SetFinalizing(ThreadState& thread) {
+  finalizing_.store(reinterpret_cast<uintptr_t>(&thread), kRelaxed);
+}
+
+bool Interpreter::BindNewThread(ThreadState& thread) {
+  // The core is there as long as a state has a thread of its own (lost_threads_), the interpreter need not be.
+  InterpreterCore& core = static_cast<InterpreterCore&>(*thread.link().threads);
+  MutexLock lock(core.start_mutex);
+  if (thread.must_exit()) return false;
+  thread.Bind();
+  return true;
+}
+
+ThreadState* Interpreter::TakeOtherThreads(ThreadState& keep) {
+  threads().ForEach([&](ThreadState& thread) {
+    if (&thread != &keep) call_handler_.Forget(thread.breaker());  // EB-37
+  });
+  {
+    MutexLock lock(core_->start_mutex);
+    threads().ShutDownAllExcept(&keep);
+  }
+  ThreadState* const others = threads().RemoveAllExcept(&keep);
+  lost_threads_ = lost_threads_ || others != nullptr;
+  return others;
+}
+
+void Interpreter::Clear(ThreadState& thread) {
+  const InterpreterHooks& hooks = registry_.hooks();
+  if (hooks.audit != nullptr) {
+    // Its failure is ignored: a hook cannot keep an interpreter alive (RT-29).
+    static_cast<void>(hooks.audit(hooks.context, "cpython.PyInterpreterState_Clear"));
+  }
+  if (unrun_calls_ != 0) {
+    Report(absl::FailedPreconditionError(std::to_string(unrun_calls_) +
+                                         " calls for the main thread were dropped: another thread finalized"),
+           nullptr);
+  }
+  // Normally nobody is left; a foreign thread may have come in since.
+  if (threads().size() > 1) {
+    ThreadState* others;
+    {
+      StoppedWorld stopped(threads());
+      others = TakeOtherThreads(thread);
+    }
+    InterpreterThreads::DeleteRemoved(others, /*threads_are_gone=*/false);
+  }
+  if (running_main() == &thread) ClearRunningMain(thread);
+  InterpreterThreads::Clear(thread);
+  dict_.reset();
+  at_exit_.Clear();
+  at_exit_.RunLowLevel();
+  // The tables last: destructors use them (IN-46), sys and builtins after everything else.
+  for (const Table table : {Table::kImporter, Table::kModules, Table::kSysDict, Table::kBuiltins}) {
+    static_cast<void>(set_table(table, nullptr));
+  }
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

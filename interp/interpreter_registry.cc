@@ -1,0 +1,195 @@
+#include "pyrt/interp/interpreter_registry.h"
+
+#include <utility>
+
+#include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/object/error.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using HeadLockGuard = BasicMutexLock<HeadLock>;
+
+}  // namespace
+
+InterpreterRegistry::InterpreterRegistry()
+    : main_calls_({.limits = PendingCalls::kMainThreadLimits,
+                   .raise =
+                       [](void* context) {
+                         static_cast<InterpreterRegistry*>(context)->signals_.RaiseOnMainThread(
+                             BreakerEvent::kCallsToDo);
+                       },
+                   .context = this}) {}
+
+InterpreterRegistry::~InterpreterRegistry() {
+  PYRT_CHECK(head_ == nullptr, "InterpreterRegistry", "an interpreter is left");
+}
+
+void InterpreterRegistry::Enable() {
+  PYRT_CHECK(head_ == nullptr, "_PyInterpreterState_Enable", "interpreters exist already");
+  main_thread_.store(CurrentThreadIdent(), kRelaxed);
+  next_id_.store(0, kRelaxed);
+}
+
+void InterpreterRegistry::Reset() {
+  next_id_.store(-1, kRelaxed);
+  main_.store(nullptr, kRelease);
+  main_thread_.store(0, kRelaxed);
+  SetFinalizing(nullptr);
+  main_calls_.Reopen();
+}
+
+absl::StatusOr<Interpreter*> InterpreterRegistry::New(ThreadState* creator, const InterpreterConfig& config,
+                                                      InterpreterWhence whence, bool gil_enabled) {
+  if (creator != nullptr && hooks_.audit != nullptr) {
+    if (absl::Status status = hooks_.audit(hooks_.context, "cpython.PyInterpreterState_New"); !status.ok()) {
+      return absl::AbortedError("sys.audit failed");
+    }
+  }
+  int64_t id = next_id_.load(kRelaxed);
+  do {
+    if (id < 0) return absl::FailedPreconditionError("failed to get an interpreter ID");
+  } while (!next_id_.compare_exchange_weak(id, id + 1, kRelaxed, kRelaxed));
+
+  // Made complete, then linked: nobody finds a half-made interpreter, and a failure has nothing to unlink
+  // (IN-2). The main one is known as such before it is configured.
+  Interpreter* const interp = new Interpreter(*this, id, whence);
+  const bool first = id == 0;
+  if (first) main_.store(interp, kRelease);
+  if (absl::Status status = interp->Configure(config, gil_enabled); !status.ok()) {
+    if (first) main_.store(nullptr, kRelease);
+    delete interp;
+    return status;
+  }
+  HeadLockGuard guard(threads_.head_lock());
+  interp->next_ = head_;
+  head_ = interp;
+  return interp;
+}
+
+void InterpreterRegistry::Delete(Interpreter* interp) {
+  if (interp == nullptr) Fatal("PyInterpreterState_Delete", "NULL interpreter");
+  if (ThreadState* current = ThreadState::Current(); current != nullptr && current->interp() == interp) {
+    if (main_thread_state() == current) SetMainThreadState(nullptr);
+    if (!current->status().cleared) InterpreterThreads::Clear(*current);
+    InterpreterThreads::DeleteCurrent();
+  }
+  PYRT_CHECK(interp->threads().size() == 0, "PyInterpreterState_Delete", "remaining threads");
+  {
+    HeadLockGuard guard(threads_.head_lock());
+    Interpreter** link = &head_;
+    while (*link != nullptr && *link != interp) link = &(*link)->next_;
+    PYRT_CHECK(*link == interp, "PyInterpreterState_Delete", "NULL interpreter");
+    PYRT_CHECK(interp != main() || (head_ == interp && interp->next_ == nullptr), "PyInterpreterState_Delete",
+               "remaining subinterpreters");
+    *link = interp->next_;
+  }
+  if (interp == main()) main_.store(nullptr, kRelease);
+  // A thread that has not noticed yet looks at its GIL when it tries to attach, be it the main interpreter's.
+  if (interp->lost_threads_) {
+    if (Interpreter* main_interp = main(); main_interp != nullptr && !interp->owns_gil()) {
+      main_interp->lost_threads_ = true;
+    }
+    lost_.push_back(std::move(interp->core_));
+  }
+  delete interp;
+}
+
+Interpreter* InterpreterRegistry::head() {
+  HeadLockGuard guard(threads_.head_lock());
+  return head_;
+}
+
+std::vector<int64_t> InterpreterRegistry::Ids() {
+  std::vector<int64_t> ids;
+  // Room first: nothing is allocated under the head lock.
+  for (;;) {
+    ids.clear();
+    bool complete = true;
+    {
+      HeadLockGuard guard(threads_.head_lock());
+      for (Interpreter* interp = head_; interp != nullptr; interp = interp->next_) {
+        if (ids.size() == ids.capacity()) {
+          complete = false;
+          break;
+        }
+        ids.push_back(interp->id_);
+      }
+    }
+    if (complete) return ids;
+    ids.reserve(ids.capacity() * 2 + 8);
+  }
+}
+
+size_t InterpreterRegistry::size() {
+  HeadLockGuard guard(threads_.head_lock());
+  size_t count = 0;
+  for (Interpreter* interp = head_; interp != nullptr; interp = interp->next_) ++count;
+  return count;
+}
+
+Interpreter* InterpreterRegistry::Find(int64_t id) {
+  if (id < 0) return nullptr;
+  HeadLockGuard guard(threads_.head_lock());
+  for (Interpreter* interp = head_; interp != nullptr; interp = interp->next_) {
+    if (interp->id_ == id) return interp;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<Interpreter*> InterpreterRegistry::LookUpId(int64_t id) {
+  if (Interpreter* interp = Find(id)) return interp;
+  return Raise(ErrorType::InterpreterNotFoundError(), "unrecognized interpreter ID %lld",
+               static_cast<long long>(id));
+}
+
+void InterpreterRegistry::SetMainThreadState(ThreadState* thread) {
+  main_thread_state_.store(thread, kRelease);
+  signals_.SetMainThread(thread == nullptr ? nullptr : &thread->breaker());
+  // Calls that came while there was nobody to tell.
+  if (thread != nullptr && !main_calls_.IsEmpty()) thread->breaker().Set(BreakerEvent::kCallsToDo);
+}
+
+bool InterpreterRegistry::MustExit(const ThreadState& thread) const {
+  // The runtime first: the interpreter may be gone (RT-15). The ident breaks the tie when the finalizer has
+  // switched to another of its states (gh-109793).
+  if (IsFinalizing()) {
+    return finalizing_.load(kRelaxed) != reinterpret_cast<uintptr_t>(&thread) &&
+           finalizing_thread_.load(kRelaxed) != CurrentThreadIdent();
+  }
+  const Interpreter& interp = *thread.interp();
+  return interp.IsFinalizing() && !interp.IsFinalizingThread(thread);
+}
+
+void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached) {
+  main_thread_.store(CurrentThreadIdent(), kRelaxed);
+  main_calls_.AfterForkInChild();
+  ThreadState* const main_state =
+      survivor != nullptr && survivor->interp() == main() && !PYRT_MUTANT(fk_1_stale_main_thread_state)
+          ? survivor
+          : nullptr;
+  main_thread_state_.store(main_state, kRelaxed);
+  signals_.AfterForkInChild(main_state == nullptr ? nullptr : &main_state->breaker());
+  if (main_state != nullptr && !main_calls_.IsEmpty()) main_state->breaker().Set(BreakerEvent::kCallsToDo);
+  for (Interpreter* interp = head_; interp != nullptr; interp = interp->next_) {
+    ThreadState* const own = survivor != nullptr && survivor->interp() == interp ? survivor : nullptr;
+    // The survivor's GIL may be another interpreter's, the main one's.
+    const bool holds = survivor != nullptr && &survivor->gil() == &interp->core_->own_gil;
+    interp->core_->own_gil.ReinitAfterFork(holds ? &survivor->gil_holder() : nullptr);
+    interp->core_->guards.Reopen();  // guards are their threads', which are gone
+    interp->threads().ReinitAfterFork(own, own != nullptr && attached);
+    interp->calls_.AfterForkInChild();
+    interp->call_handler_.AfterForkInChild(own == nullptr ? nullptr : &own->breaker());
+    interp->gc_.AfterForkInChild();
+    interp->at_exit_.AfterForkInChild();
+    if (interp->running_main() != own) interp->running_main_.store(nullptr, kRelaxed);
+  }
+  // The GIL is free now, also where this thread had it.
+  if (survivor != nullptr && attached) {
+    const auto taken = survivor->gil().Take(survivor->gil_holder());
+    PYRT_CHECK(taken != Gil::TakeResult::kMustExit, "PyOS_AfterFork_Child",
+               "the thread that forked may not run any more (%s)", survivor->ToString().c_str());
+  }
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,170 @@
+#include "pyrt/runtime/fork.h"
+
+#include <errno.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "pyrt/interp/interpreter.h"
+#include "pyrt/interp/interpreter_registry.h"
+#include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/runtime.h"
+#include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/parking_lot.h"
+#include "pyrt/runtime/thread.h"
+#include "pyrt/tstate/stop_the_world.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+struct ForkState {
+  Mutex mutex;  // guards `callbacks`
+  std::vector<std::shared_ptr<const Fork::Callbacks>> callbacks;
+  // From BeforeFork to AfterFork..., by the thread that forks, which has stopped all others.
+  std::optional<StopTheWorld> stop;
+  ThreadState* thread = nullptr;
+};
+
+ForkState& State() {
+  static ForkState* const state = new ForkState;
+  return *state;
+}
+
+}  // namespace
+
+void Fork::Register(Callbacks callbacks) {
+  auto entry = std::make_shared<const Callbacks>(std::move(callbacks));
+  MutexLock lock(State().mutex);
+  State().callbacks.push_back(std::move(entry));
+}
+
+void Fork::Clear() {
+  decltype(ForkState::callbacks) old;
+  MutexLock lock(State().mutex);
+  old.swap(State().callbacks);
+}
+
+void Fork::RunCallbacks(Callback Callbacks::*which, bool newest_first) {
+  std::vector<std::shared_ptr<const Callbacks>> callbacks;
+  {
+    MutexLock lock(State().mutex);
+    callbacks = State().callbacks;
+  }
+  const InterpreterHooks& hooks = Runtime::Get().interpreters().hooks();
+  const auto run = [&](const std::shared_ptr<const Callbacks>& entry) {
+    const Callback& callback = (*entry).*which;
+    if (!callback) return;
+    const absl::Status status = callback();
+    if (!status.ok()) hooks.unraisable(hooks.context, status, "Exception ignored in fork callback", nullptr);
+  };
+  if (newest_first) {
+    for (auto it = callbacks.rbegin(); it != callbacks.rend(); ++it) run(*it);
+  } else {
+    for (const auto& entry : callbacks) run(entry);
+  }
+}
+
+void Fork::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  ThreadState& thread = ThreadState::Get("PyOS_BeforeFork");
+  Runtime& runtime = Runtime::Get();
+  RunCallbacks(&Callbacks::before, /*newest_first=*/true);
+  for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
+    if (it->before_fork != nullptr) it->before_fork(it->context, *thread.interp());
+  }
+  // Two threads that fork at once meet here: one of them is stopped, in Stop, until the other has forked.
+  ThreadRegistry& threads = runtime.interpreters().threads();
+  StopTheWorld stop(threads);
+  stop.Stop();
+  State().stop.emplace(stop);
+  State().thread = &thread;
+  // Held across fork, so that the child finds complete lists. Reinitialised there, not unlocked (FK-2).
+  threads.head_lock().Lock();
+}
+
+void Fork::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  ForkState& state = State();
+  Runtime& runtime = Runtime::Get();
+  ThreadState& thread = *std::exchange(state.thread, nullptr);
+  StopTheWorld stop = *std::exchange(state.stop, std::nullopt);
+  runtime.interpreters().threads().head_lock().Unlock();
+  stop.Start();
+  for (const Subsystem& subsystem : runtime.subsystems_) {
+    if (subsystem.after_fork_in_parent != nullptr) {
+      subsystem.after_fork_in_parent(subsystem.context, *thread.interp());
+    }
+  }
+  RunCallbacks(&Callbacks::after_in_parent, /*newest_first=*/false);
+}
+
+void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  ForkState& state = State();
+  Runtime& runtime = Runtime::Get();
+  InterpreterRegistry& registry = runtime.interpreters();
+  ThreadState& thread = *std::exchange(state.thread, nullptr);
+
+  // Locks, from the bottom up: the parking lot before what parks in it (RT-39). Nothing else may run before.
+  PlatformAfterForkInChild();
+  ParkingLot::AfterForkInChild();
+  registry.threads().ReinitAfterFork();
+  LockRankRelease(LockRank::kHeadLock);
+  state.mutex.ReinitAfterFork();
+  runtime.exit_functions_.AfterForkInChild();
+  state.stop->ForgetAfterFork();
+  state.stop.reset();
+  registry.AfterForkInChild(&thread, /*attached=*/true);
+  Thread::AfterForkInChild();
+
+  // The states of threads that do not exist, cleared and freed with everything working: destructors run.
+  Interpreter& own = *thread.interp();
+  InterpreterThreads::DeleteRemoved(own.threads().RemoveAllExcept(&thread), /*threads_are_gone=*/true);
+  // And the other interpreters; of the main one only the states (it cannot go).
+  for (Interpreter* interp = registry.head(); interp != nullptr;) {
+    Interpreter* const next = interp->next();
+    if (interp != &own) {
+      ThreadState* const removed = interp->threads().RemoveAllExcept(nullptr);
+      ThreadState* const temporary = interp->threads().NewBound(Whence::kFini);
+      PYRT_CHECK(temporary != nullptr, "PyOS_AfterFork_Child", "no memory for a thread state");
+      ThreadState::Swap(temporary);
+      InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/true);
+      if (interp->is_main()) {
+        InterpreterThreads::Clear(*temporary);
+        InterpreterThreads::DeleteCurrent();
+      } else {
+        runtime.TearDown(*interp, *temporary);
+        registry.Delete(interp);
+      }
+      thread.Attach();
+    }
+    interp = next;
+  }
+
+  for (const Subsystem& subsystem : runtime.subsystems_) {
+    if (subsystem.after_fork_in_child != nullptr) subsystem.after_fork_in_child(subsystem.context, own);
+  }
+  RunCallbacks(&Callbacks::after_in_child, /*newest_first=*/false);
+}
+
+absl::StatusOr<pid_t> Fork::Run() {
+  ThreadState& thread = ThreadState::Get("os.fork");
+  Interpreter& interp = *thread.interp();
+  // In this order (§12).
+  if (interp.registry().IsFinalizing() || interp.IsFinalizing()) {
+    return Raise(ErrorType::PythonFinalizationError(), "can't fork at interpreter shutdown");
+  }
+  if (absl::Status status = CheckForkAllowed(interp.features()); !status.ok()) return status;
+  if (absl::Status status = Runtime::Audit("os.fork"); !status.ok()) return status;
+  BeforeFork();
+  const pid_t pid = ForkProcess();
+  const int error = errno;
+  if (pid == 0) {
+    AfterForkInChild();
+    return 0;
+  }
+  AfterForkInParent();
+  if (pid < 0) return ToStatus(NewOsError(error, "fork"));
+  return pid;
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

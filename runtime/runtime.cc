@@ -1,0 +1,378 @@
+#include "pyrt/runtime/runtime.h"
+
+#include <signal.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/fork.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/thread.h"
+#include "pyrt/tstate/finalization_guard.h"
+#include "pyrt/tstate/stop_the_world.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+// Never destroyed: threads may come late, also after main() has returned.
+Runtime* instance = nullptr;
+
+// For views and guards, which know interpreters by their ids. Called under the head lock.
+InterpreterLink* FindLink(int64_t id) {
+  for (Interpreter* interp = instance->interpreters().UnlockedHead(); interp != nullptr;
+       interp = interp->next()) {
+    if (interp->id() == id) return &interp->threads().link();
+  }
+  return nullptr;
+}
+
+absl::Status RaiseKeyboardInterrupt(void*, int) { return Raise(ErrorType::KeyboardInterrupt(), "%s", ""); }
+
+}  // namespace
+
+Runtime& Runtime::Instance() {
+  static Runtime* const runtime = [] {
+    instance = new Runtime;
+    static const InterpreterDirectory directory{.registry = &instance->registry_.threads(),
+                                                .find = &FindLink};
+    SetInterpreterDirectory(&directory);
+    return instance;
+  }();
+  return *runtime;
+}
+
+Runtime& Runtime::Get() {
+  PYRT_CHECK(IsInitialized() || IsCoreInitialized() || IsFinalizing(), "Runtime::Get",
+             "the runtime has not been initialized; call Runtime::Initialize first");
+  return Instance();
+}
+
+void Runtime::AddSubsystem(const Subsystem& subsystem) {
+  PYRT_CHECK(!IsInitialized() && !IsCoreInitialized(), "Runtime::AddSubsystem",
+             "subsystem \"%s\" must be added before Runtime::Initialize", subsystem.name);
+  Instance().subsystems_.push_back(subsystem);
+}
+
+int Runtime::AtExit(ExitFunctions::Function function) {
+  return Instance().exit_functions_.Register(function);
+}
+
+absl::Status Runtime::Audit(const char* event) {
+  for (const Subsystem& subsystem : Instance().subsystems_) {
+    if (subsystem.audit == nullptr) continue;
+    if (absl::Status status = subsystem.audit(subsystem.context, event); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+void Runtime::Warn(const char* category, const char* text) {
+  if (options_.warn != nullptr) {
+    options_.warn(options_.context, category, text);
+  } else {
+    std::fprintf(stderr, "%s: %s\n", category, text);
+  }
+}
+
+// ---- The way up
+
+absl::StatusOr<Runtime*> Runtime::Initialize(const RuntimeOptions& options) {
+  Runtime& runtime = Instance();
+  if (IsInitialized()) return &runtime;
+  uint64_t nobody = 0;
+  if (!runtime.busy_.compare_exchange_strong(nobody, CurrentThreadIdent(), kAcquire, kRelaxed)) {
+    return absl::FailedPreconditionError(nobody == CurrentThreadIdent()
+                                             ? "Initialize was called inside Initialize or Finalize"
+                                             : "another thread is initializing or finalizing the runtime");
+  }
+  absl::Status status = runtime.Start(options);
+  runtime.busy_.store(0, kRelease);
+  if (!status.ok()) return status;
+  return &runtime;
+}
+
+absl::Status Runtime::InitCore(Interpreter& interp) {
+  for (const Subsystem& subsystem : subsystems_) {
+    if (subsystem.init_core == nullptr) continue;
+    if (absl::Status status = subsystem.init_core(subsystem.context, interp); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Runtime::InitMain(Interpreter& interp) {
+  for (const Subsystem& subsystem : subsystems_) {
+    if (subsystem.init_main == nullptr) continue;
+    if (absl::Status status = subsystem.init_main(subsystem.context, interp); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Runtime::Start(const RuntimeOptions& options) {
+  PhaseFlags& phase = process_phase;
+  // What a second life does not inherit (RT-3); the first one keeps what was registered early (RT-4).
+  if (was_initialized_) {
+    exit_functions_.Clear();
+    registry_.Reset();
+  }
+  was_initialized_ = true;
+  options_ = options;
+  InstallPhaseFatalHook();
+  phase.finalizing.store(0, kRelaxed);
+  phase.finalizing_thread.store(0, kRelaxed);
+  phase.preinitializing.store(true, kRelaxed);
+  phase.preinitialized.store(true, kRelaxed);
+  phase.preinitializing.store(false, kRelaxed);
+
+  registry_.Enable();
+  registry_.set_hooks({
+      .context = this,
+      .audit = [](void*, const char* event) { return Audit(event); },
+      .unraisable =
+          [](void* context, const absl::Status& error, const char* what, const Ref<Object>& object) {
+            const RuntimeOptions& host = static_cast<Runtime*>(context)->options_;
+            if (host.unraisable != nullptr) return host.unraisable(host.context, error, what, object);
+            std::fprintf(stderr, "%s: %s\n", what == nullptr ? "Exception ignored" : what,
+                         error.ToString().c_str());
+          },
+      .merge_references =
+          [](void* context, ThreadState& thread) {
+            const RuntimeOptions& host = static_cast<Runtime*>(context)->options_;
+            if (host.merge_references != nullptr) host.merge_references(host.context, thread);
+          },
+      .sweep_executors =
+          [](void* context, ThreadState& thread) {
+            const RuntimeOptions& host = static_cast<Runtime*>(context)->options_;
+            if (host.sweep_executors != nullptr) host.sweep_executors(host.context, thread);
+          },
+      .join_threads = [](void*, Interpreter& interp) { return Thread::JoinAll(interp); },
+      .joinable_threads = [](void*, Interpreter& interp) { return Thread::Joinable(interp); },
+  });
+
+  absl::StatusOr<Interpreter*> created =
+      registry_.New(nullptr, InterpreterConfig::Main(), InterpreterWhence::kRuntime, options.enable_gil);
+  if (!created.ok()) return created.status();
+  Interpreter& interp = **created;
+  ThreadState* const thread = interp.threads().NewBound(Whence::kInit);
+  if (thread == nullptr) {
+    registry_.Delete(&interp);
+    Undo(nullptr);
+    return absl::ResourceExhaustedError("can't make first thread");
+  }
+  thread->Attach();
+  registry_.SetMainThreadState(thread);
+
+  absl::Status status = InitCore(interp);
+  if (status.ok()) {
+    phase.core_initialized.store(true, kRelease);
+    if (options.install_signal_handlers) {
+      interrupt_handler_ = {.call = &RaiseKeyboardInterrupt};
+      registry_.signals().SetHandler(SIGINT, &interrupt_handler_);
+      status = registry_.signals().InstallOsHandler(SIGINT);
+    }
+  }
+  if (status.ok()) status = InitMain(interp);
+  if (!status.ok()) {
+    Undo(thread);
+    return status;
+  }
+  // Last, after everything that a subsystem does (gh-146302). Release: who sees it sees all of that.
+  phase.initialized.store(true, kRelease);
+  return absl::OkStatus();
+}
+
+// A start that failed leaves nothing behind, unlike CPython's (LC-3).
+void Runtime::Undo(ThreadState* thread) {
+  process_phase.core_initialized.store(false, kRelaxed);
+  process_phase.preinitialized.store(false, kRelaxed);
+  if (thread == nullptr) return;
+  registry_.signals().RestoreDefaults();
+  Interpreter& interp = *thread->interp();
+  TearDown(interp, *thread);
+  registry_.Delete(&interp);
+}
+
+// ---- Interpreters
+
+absl::StatusOr<ThreadState*> Runtime::NewInterpreter(const InterpreterConfig& config,
+                                                     InterpreterWhence whence) {
+  if (!IsInitialized()) return absl::FailedPreconditionError("Py_Initialize must be called first");
+  Runtime& runtime = Instance();
+  ThreadState* const creator = ThreadState::Current();
+  absl::StatusOr<Interpreter*> created = runtime.registry_.New(creator, config, whence);
+  if (!created.ok()) return created.status();
+  Interpreter& interp = **created;
+  // One way out for every failure from here on (LC-29).
+  if (creator != nullptr) creator->Detach();
+  ThreadState* const thread = interp.threads().NewBound(Whence::kInit);
+  absl::Status status = absl::OkStatus();
+  if (thread == nullptr) {
+    status = absl::ResourceExhaustedError("can't make a thread state for the new interpreter");
+  } else {
+    thread->Attach();
+    status = runtime.InitCore(interp);
+    if (status.ok()) status = runtime.InitMain(interp);
+    if (status.ok()) return thread;
+    runtime.TearDown(interp, *thread);
+  }
+  runtime.registry_.Delete(&interp);
+  if (creator != nullptr) creator->Attach();
+  return status;
+}
+
+void Runtime::TearDown(Interpreter& interp, ThreadState& thread) {
+  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
+    if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
+  }
+  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
+    if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
+  }
+  interp.Clear(thread);
+}
+
+void Runtime::EndInterpreter(ThreadState& thread) {
+  if (ThreadState::Current() != &thread) Fatal("Py_EndInterpreter", "thread is not current");
+  if (thread.data().current_frame.load(kRelaxed) != nullptr) {
+    Fatal("Py_EndInterpreter", "thread still has a frame");
+  }
+  Runtime& runtime = Instance();
+  Interpreter& interp = *thread.interp();
+  PYRT_CHECK(!interp.is_main(), "Py_EndInterpreter", "the main interpreter ends with Runtime::Finalize");
+  StopTheWorld stop(interp.threads());
+  interp.PreFinalize(thread, stop, {});
+  interp.SetFinalizing(thread);
+  ThreadState* const others = interp.TakeOtherThreads(thread);
+  stop.Start();
+  InterpreterThreads::DeleteRemoved(others, /*threads_are_gone=*/false);
+  runtime.TearDown(interp, thread);
+  runtime.registry_.Delete(&interp);
+}
+
+void Runtime::ReleaseInterpreterId(Interpreter& interp) {
+  if (!interp.DecrefId()) return;
+  ThreadState* const thread = interp.threads().NewBound(Whence::kFini);
+  PYRT_CHECK(thread != nullptr, "_PyInterpreterState_IDDecref", "no memory for a thread state");
+  ThreadState* const before = ThreadState::Swap(thread);
+  EndInterpreter(*thread);
+  if (before != nullptr) before->Attach();
+}
+
+void Runtime::EndRemainingInterpreters(ThreadState& thread) {
+  bool warned = false;
+  for (;;) {
+    Interpreter* const interp = registry_.head();
+    if (interp == nullptr || interp->is_main()) return;
+    if (!std::exchange(warned, true)) {
+      Warn("RuntimeWarning", "remaining subinterpreters; close them with Interpreter.close()");
+    }
+    // The state that this thread has there, typically its first one; else a new one.
+    ThreadState* end = interp->threads().Find(CurrentThreadIdent());
+    if (end != nullptr) {
+      end->DecRef();  // it is this thread's, which does nothing else meanwhile
+    } else {
+      end = interp->threads().NewBound(Whence::kFini);
+    }
+    PYRT_CHECK(end != nullptr, "Py_FinalizeEx", "no memory for a thread state to end interpreter %lld with",
+               static_cast<long long>(interp->id()));
+    ThreadState::Swap(end);
+    EndInterpreter(*end);
+    thread.Attach();
+  }
+}
+
+// ---- The way down
+
+int Runtime::Flush(Interpreter& interp) {
+  int status = 0;
+  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
+    if (it->flush == nullptr) continue;
+    const absl::Status flushed = it->flush(it->context, interp);
+    if (flushed.ok()) continue;
+    interp.registry().hooks().unraisable(this, flushed, "Exception ignored while flushing sys.stdout",
+                                         nullptr);
+    status = -1;
+  }
+  return status;
+}
+
+// The state that finalizes, attached: the main thread's own, whatever it is attached to now; on another thread
+// the current one if it belongs to the main interpreter, else a new one.
+ThreadState& Runtime::FinalThread() {
+  ThreadState* const current = ThreadState::Current();
+  ThreadState* final = registry_.IsMainThread() ? registry_.main_thread_state() : nullptr;
+  if (final == nullptr && current != nullptr && current->interp() == registry_.main()) final = current;
+  if (final == nullptr) {
+    final = registry_.main()->threads().NewBound(Whence::kFini);
+    PYRT_CHECK(final != nullptr, "Py_FinalizeEx", "no memory for a thread state to finalize with");
+  }
+  if (final != current) ThreadState::Swap(final);
+  return *final;
+}
+
+int Runtime::Finalize() {
+  if (!IsInitialized()) return 0;
+  Runtime& runtime = Instance();
+  uint64_t nobody = 0;
+  while (!runtime.busy_.compare_exchange_strong(nobody, CurrentThreadIdent(), kAcquire, kRelaxed)) {
+    if (nobody == CurrentThreadIdent()) return 0;  // inside itself (RE-1)
+    // Somebody else finalizes: this thread has come too late and hangs as soon as it attaches; if it is not
+    // attached, there is nothing to do for it.
+    if (ThreadState::Current() == nullptr) return 0;
+    DetachedScope detached;
+    YieldCpu();
+    nobody = 0;
+    if (!IsInitialized()) return 0;
+  }
+  const int status = IsInitialized() ? runtime.FinalizeNow() : 0;
+  runtime.busy_.store(0, kRelease);
+  return status;
+}
+
+int Runtime::FinalizeNow() {
+  ThreadState& thread = FinalThread();
+  Interpreter& interp = *thread.interp();
+
+  StopTheWorld stop(registry_.threads());
+  interp.PreFinalize(thread, stop, [&] { EndRemainingInterpreters(thread); });
+
+  // The point of no return. The interpreter first: who asks the runtime first finds both (RT-15).
+  interp.SetFinalizing(thread);
+  registry_.SetFinalizing(&thread);
+  process_phase.finalizing_thread.store(CurrentThreadIdent(), kRelaxed);
+  process_phase.finalizing.store(reinterpret_cast<uintptr_t>(&thread), kRelease);
+  process_phase.initialized.store(false, kSeqCst);
+  process_phase.core_initialized.store(false, kSeqCst);
+  process_phase.preinitialized.store(false, kRelaxed);
+  ThreadState* const others = interp.TakeOtherThreads(thread);
+  stop.Start();
+  if (!PYRT_MUTANT(main_thread_state_outlives_its_memory) && registry_.main_thread_state() != &thread) {
+    registry_.SetMainThreadState(nullptr);  // on another thread: it is among those that go now
+  }
+  InterpreterThreads::DeleteRemoved(others, /*threads_are_gone=*/false);
+
+  int status = Flush(interp);
+  registry_.signals().RestoreDefaults();
+  if (interp.gc().has_collector()) static_cast<void>(interp.gc().Collect(GcSchedule::kGenerations - 1));
+  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
+    if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
+  }
+  if (Flush(interp) != 0) status = -1;
+  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
+    if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
+  }
+  Fork::Clear();
+  interp.Clear(thread);
+  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
+    if (it->finalize_process != nullptr) it->finalize_process(it->context);
+  }
+  registry_.Delete(&interp);  // and the current thread state
+  exit_functions_.Run();
+  return status;
+}
+
+void Runtime::Exit(int status) {
+  if (Finalize() < 0) status = 120;
+  std::exit(status);
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

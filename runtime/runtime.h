@@ -1,0 +1,133 @@
+// Runtime: the life of the process' runtime, from Initialize to Finalize, any number of times.
+//
+//   absl::StatusOr<Runtime*> runtime = Runtime::Initialize();
+//   ...                                         // attached to the main interpreter
+//   int status = Runtime::Finalize();           // 0, or -1 if flushing standard streams failed
+//
+//                     Initialize        Finalize                IsInitialized   IsFinalizing
+//   never started     starts            0                       false           false
+//   starting          (same thread: no) 0                       false           false
+//   initialized       ok, no change     ends                    true            false
+//   finalizing        FailedPrecond.    0 on the same thread    false           true
+//   finalized         starts again      0                       false           true
+//
+// The thread that initializes is the main thread. There is one runtime per process; nothing of it is touched
+// before the first Initialize but exit functions, subsystems and allocators that a host registers.
+//
+// CPython counterpart: Py_InitializeFromConfig, Py_FinalizeEx, Py_IsInitialized, _PyRuntimeState.
+
+#ifndef PYRT_RUNTIME_RUNTIME_H_
+#define PYRT_RUNTIME_RUNTIME_H_
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "pyrt/interp/interpreter.h"
+#include "pyrt/interp/interpreter_registry.h"
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/exit_functions.h"
+#include "pyrt/runtime/phase.h"
+#include "pyrt/runtime/runtime_status.h"
+#include "pyrt/runtime/subsystem.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+struct RuntimeOptions {
+  // GIL-disabled build: start with the GIL on, for good. Ignored by the GIL-enabled build. CPython: -X gil=1.
+  bool enable_gil = kGilEnabled;
+  // Let SIGINT raise KeyboardInterrupt on the main thread. CPython: PyConfig.install_signal_handlers.
+  bool install_signal_handlers = false;
+  // Where what cannot be raised goes: sys.unraisablehook. `what` may be null. Null: one line on stderr.
+  void (*unraisable)(void* context, const absl::Status& error, const char* what,
+                     const Ref<Object>& object) = nullptr;
+  // Warnings: "RuntimeWarning", text. Null: one line on stderr.
+  void (*warn)(void* context, const char* category, const char* text) = nullptr;
+  // The host's events, see InterpreterHooks.
+  void (*merge_references)(void* context, ThreadState& thread) = nullptr;
+  void (*sweep_executors)(void* context, ThreadState& thread) = nullptr;
+  void* context = nullptr;
+};
+
+class Runtime {
+ public:
+  // Starts the runtime; on success the caller is attached to the main interpreter. Does nothing if it is
+  // initialized. On failure everything is as before, and the caller detached: FailedPrecondition while it is
+  // starting or finalizing elsewhere, or what a subsystem failed with. Any thread; not from a signal handler.
+  // IsInitialized becomes true last (RT-12).
+  static absl::StatusOr<Runtime*> Initialize(const RuntimeOptions& options = {});
+
+  // Ends it, in CPython's order (BEHAVIOURS 9.2, 9.3): what is outstanding is waited for, then nothing attaches
+  // any more (daemon threads hang), then modules, interpreters, audit hooks, exit functions. -1 if flushing
+  // failed, else 0. Any thread, attached to whatever or nothing; detached afterwards. A call from inside
+  // another one returns 0 and does nothing.
+  static int Finalize();
+
+  // Any thread, any time, also from signal handlers.
+  static bool IsInitialized() { return process_phase.initialized.load(kAcquire); }
+  static bool IsCoreInitialized() { return process_phase.core_initialized.load(kAcquire); }
+  static bool IsFinalizing() { return process_phase.finalizing.load(kAcquire) != 0; }
+
+  // The runtime, once it has been initialized. Fatal before.
+  static Runtime& Get();
+
+  // Before Initialize: takes part in everything from then on, in all later lives as well (it is not removed).
+  static void AddSubsystem(const Subsystem& subsystem);
+
+  // Runs `function` after everything is gone. 0, or -1 if 32 are registered. Any time. What is registered
+  // between Finalize and the next Initialize is lost (RT-3). CPython: Py_AtExit.
+  static int AtExit(ExitFunctions::Function function);
+
+  InterpreterRegistry& interpreters() { return registry_; }
+  Interpreter& main_interpreter() { return *registry_.main(); }
+
+  // A new interpreter and its first thread state, which is attached on return; the caller's is detached. On
+  // failure the caller is as before. FailedPrecondition "Py_Initialize must be called first". CPython:
+  // Py_NewInterpreterFromConfig.
+  static absl::StatusOr<ThreadState*> NewInterpreter(const InterpreterConfig& config,
+                                                     InterpreterWhence whence = InterpreterWhence::kCApi);
+  // Ends the interpreter of `thread`, which must be attached: joins its threads, runs its calls and callbacks,
+  // then lets its other threads hang. Detached afterwards. CPython: Py_EndInterpreter.
+  static void EndInterpreter(ThreadState& thread);
+  // Gives up an id reference; ends the interpreter with the last one if its life is linked (IN-22). The
+  // current state is as before.
+  static void ReleaseInterpreterId(Interpreter& interp);
+
+  // The audit event of all subsystems, in order; the first failure. Attached.
+  static absl::Status Audit(const char* event);
+
+  // Ends the process: Finalize, then exit(status), or 120 if flushing failed. CPython: Py_Exit.
+  [[noreturn]] static void Exit(int status);
+
+ private:
+  friend class Fork;
+  friend class Thread;
+
+  Runtime() = default;
+
+  static Runtime& Instance();
+  absl::Status Start(const RuntimeOptions& options);
+  void Undo(ThreadState* thread);
+  ThreadState& FinalThread();
+  void EndRemainingInterpreters(ThreadState& thread);
+  int Flush(Interpreter& interp);
+  void Warn(const char* category, const char* text);
+  absl::Status InitCore(Interpreter& interp);
+  absl::Status InitMain(Interpreter& interp);
+  void TearDown(Interpreter& interp, ThreadState& thread);
+  int FinalizeNow();
+
+  InterpreterRegistry registry_;
+  RuntimeOptions options_;
+  SignalHandler interrupt_handler_;
+  std::vector<Subsystem> subsystems_;
+  ExitFunctions exit_functions_;
+  bool was_initialized_ = false;
+  // The ident of the thread that starts or ends the runtime, 0 for none.
+  Atomic<uint64_t> busy_{0};
+};
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_RUNTIME_RUNTIME_H_

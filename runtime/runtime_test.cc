@@ -1,0 +1,514 @@
+#include "pyrt/runtime/runtime.h"
+
+#include <signal.h>
+
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/function.h"
+#include "pyrt/runtime/object/values.h"
+#include "pyrt/runtime/runtime_test_util.h"
+#include "pyrt/runtime/thread.h"
+#include "pyrt/tstate/gil_state.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// What subsystems and hooks have seen since the test began. One subsystem serves all tests: they are not
+// removable.
+struct Recorder {
+  std::vector<std::string> log;
+  std::vector<std::string> warnings;
+  std::vector<std::string> unraisable;
+  std::string fail_at;
+  bool record = true;
+
+  absl::Status Step(const std::string& step, Interpreter* interp = nullptr) {
+    if (record) log.push_back(interp == nullptr ? step : step + " " + std::to_string(interp->id()));
+    return fail_at == step ? absl::InternalError(step + " fails") : absl::OkStatus();
+  }
+};
+Recorder recorder;
+const char* PhaseNow() {
+  return Runtime::IsInitialized() ? "initialized" : Runtime::IsFinalizing() ? "finalizing" : "other";
+}
+
+class RuntimeTest : public testing::Test {
+ public:
+  static void SetUpTestSuite() {
+    static const bool added = [] {
+      Runtime::AddSubsystem({
+          .name = "recorder",
+          .init_core = [](void*, Interpreter& interp) { return recorder.Step("core", &interp); },
+          .init_main =
+              [](void*, Interpreter& interp) {
+                EXPECT_FALSE(interp.is_main() && Runtime::IsInitialized()) << "RT-12";
+                return recorder.Step("main", &interp);
+              },
+          .flush = [](void*, Interpreter& interp) { return recorder.Step("flush", &interp); },
+          .finalize_modules =
+              [](void*, Interpreter& interp) {
+                if (interp.is_main()) {
+                  EXPECT_TRUE(recorder.fail_at == "main" || recorder.fail_at == "core" ||
+                              Runtime::IsFinalizing());
+                }
+                static_cast<void>(recorder.Step("modules", &interp));
+              },
+          .clear_interpreter =
+              [](void*, Interpreter& interp) { static_cast<void>(recorder.Step("clear", &interp)); },
+          .finalize_process = [](void*) { static_cast<void>(recorder.Step("process")); },
+          .audit = [](void*, const char* event) { return recorder.Step(event); },
+      });
+      return true;
+    }();
+    static_cast<void>(added);
+  }
+  RuntimeTest() { recorder = Recorder(); }
+  ~RuntimeTest() override { Runtime::Finalize(); }
+
+  static Runtime& Start(RuntimeOptions options = {}) {
+    options.warn = [](void*, const char* category, const char* text) {
+      recorder.warnings.push_back(std::string(category) + ": " + text);
+    };
+    options.unraisable = [](void*, const absl::Status& error, const char* what, const Ref<Object>&) {
+      recorder.unraisable.push_back(std::string(what == nullptr ? "" : what) + "|" +
+                                    std::string(error.message()));
+    };
+    absl::StatusOr<Runtime*> runtime = Runtime::Initialize(options);
+    EXPECT_TRUE(runtime.ok()) << runtime.status();
+    return **runtime;
+  }
+  static Ref<Object> Callback(std::function<void()> body) {
+    return NativeFunction::New("callback", [body](Args) -> absl::StatusOr<Ref<Object>> {
+      body();
+      return None();
+    });
+  }
+};
+
+TEST_F(RuntimeTest, B021_FlagsAtEachPhase) {
+  EXPECT_FALSE(Runtime::IsInitialized());
+  EXPECT_FALSE(Runtime::IsCoreInitialized());
+  Runtime& runtime = Start();
+  EXPECT_TRUE(Runtime::IsInitialized());
+  EXPECT_TRUE(Runtime::IsCoreInitialized());
+  EXPECT_FALSE(Runtime::IsFinalizing());
+  EXPECT_EQ(ThreadState::CurrentInterpreter(), &runtime.main_interpreter());
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_FALSE(Runtime::IsInitialized());
+  EXPECT_FALSE(Runtime::IsCoreInitialized());
+  EXPECT_TRUE(Runtime::IsFinalizing()) << "RT-14: until the next Initialize";
+  EXPECT_EQ(ThreadState::Current(), nullptr);
+  EXPECT_EQ(ThreadState::GilState(), nullptr);
+}
+
+TEST_F(RuntimeTest, B022_InitializeAndFinalizeTwiceDoNothing) {
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  Runtime& runtime = Start();
+  ThreadState* const thread = ThreadState::Current();
+  const size_t steps = recorder.log.size();
+  EXPECT_EQ(*Runtime::Initialize(), &runtime);
+  EXPECT_EQ(ThreadState::Current(), thread);
+  EXPECT_EQ(recorder.log.size(), steps);
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_EQ(Runtime::Finalize(), 0);
+}
+
+TEST_F(RuntimeTest, B023_IdsRestartInEachLife) {
+  for (int life = 0; life < 5; ++life) {
+    Runtime& runtime = Start();
+    EXPECT_EQ(runtime.main_interpreter().id(), 0);
+    EXPECT_EQ(ThreadState::Current()->id(), 1u);
+    ThreadState* const main_thread = ThreadState::Current();
+    absl::StatusOr<ThreadState*> sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+    ASSERT_TRUE(sub.ok());
+    EXPECT_EQ((*sub)->interp()->id(), 1);
+    Runtime::EndInterpreter(**sub);
+    main_thread->Attach();
+    EXPECT_EQ(Runtime::Finalize(), 0);
+  }
+}
+
+TEST_F(RuntimeTest, B130_OrderOfTheEnd) {
+  Start();
+  recorder.log.clear();
+  ASSERT_TRUE(Interpreter::Get()
+                  .at_exit()
+                  .Register(Callback([] {
+                    static_cast<void>(recorder.Step(std::string("atexit ") + PhaseNow()));
+                    ASSERT_EQ(Interpreter::Get().pending_calls().Add(
+                                  [](void*) -> absl::Status {
+                                    return recorder.Step(std::string("call ") + PhaseNow());
+                                  },
+                                  nullptr),
+                              PendingCalls::AddResult::kAdded);
+                  }))
+                  .ok());
+  Interpreter::Get().at_exit().RegisterLowLevel(
+      [](void*) { static_cast<void>(recorder.Step(std::string("low-level atexit ") + PhaseNow())); },
+      nullptr);
+  Interpreter::Get().gc().SetCollector({[](void*, int) -> int64_t {
+                                          static_cast<void>(recorder.Step("collect"));
+                                          return 0;
+                                        },
+                                        nullptr});
+  Runtime::AtExit([] {
+    EXPECT_EQ(ThreadState::Current(), nullptr);
+    static_cast<void>(recorder.Step(std::string("exit function ") + PhaseNow()));
+  });
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_THAT(recorder.log,
+              ElementsAre("atexit initialized", "call initialized", "flush 0", "collect", "modules 0",
+                          "flush 0", "clear 0", "cpython.PyInterpreterState_Clear",
+                          "low-level atexit finalizing", "process", "exit function finalizing"));
+}
+
+TEST_F(RuntimeTest, B135_AFlushThatFailsMakesFinalizeFail) {
+  Start();
+  recorder.fail_at = "flush";
+  EXPECT_EQ(Runtime::Finalize(), -1);
+  EXPECT_EQ(recorder.unraisable.size(), 2u);
+  recorder.fail_at.clear();
+  EXPECT_EQ(InChild([] {
+              Start();
+              recorder.fail_at = "flush";
+              Runtime::Exit(3);
+              return 99;
+            }),
+            "exit 120");
+  EXPECT_EQ(InChild([] {
+              Start();
+              Runtime::Exit(3);
+              return 99;
+            }),
+            "exit 3");
+}
+
+TEST_F(RuntimeTest, LC3_AFailedStartLeavesNothingBehindAndMayBeTriedAgain) {
+  for (const char* step : {"core", "main"}) {
+    recorder.fail_at = step;
+    const auto runtime = Runtime::Initialize();
+    EXPECT_EQ(runtime.status().message(), std::string(step) + " fails");
+    EXPECT_FALSE(Runtime::IsInitialized());
+    EXPECT_FALSE(Runtime::IsCoreInitialized());
+    EXPECT_EQ(ThreadState::Current(), nullptr);
+    EXPECT_EQ(Runtime::Finalize(), 0);
+  }
+  recorder.fail_at.clear();
+  Start();
+  EXPECT_EQ(Interpreter::Get().id(), 0);
+}
+
+TEST_F(RuntimeTest, B028_TheThreadThatInitializesIsTheMainThread) {
+  std::jthread([] {
+    Runtime& runtime = Start();
+    EXPECT_EQ(runtime.interpreters().main_thread_ident(), CurrentThreadIdent());
+    EXPECT_TRUE(runtime.interpreters().IsMainThread());
+    EXPECT_EQ(runtime.interpreters().main_thread_state(), ThreadState::Current());
+    EXPECT_EQ(Runtime::Finalize(), 0);
+  }).join();
+  Runtime& runtime = Start();
+  EXPECT_EQ(runtime.interpreters().main_thread_ident(), CurrentThreadIdent());
+}
+
+// ---- Exit functions
+
+std::vector<std::string>* exit_log = nullptr;
+template <int n>
+void ExitFunction() {
+  exit_log->push_back(std::to_string(n) + " " + PhaseNow());
+}
+
+TEST_F(RuntimeTest, B024_ExitFunctionsThirtyTwoLastInFirstOut) {
+  Start();
+  std::vector<std::string> log;
+  exit_log = &log;
+  EXPECT_EQ(Runtime::AtExit(&ExitFunction<1>), 0);
+  EXPECT_EQ(Runtime::AtExit([] {
+              exit_log->push_back("registers");
+              EXPECT_EQ(Runtime::AtExit(&ExitFunction<3>), 0);
+            }),
+            0);
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(Runtime::AtExit(&ExitFunction<2>), 0);
+  EXPECT_EQ(Runtime::AtExit(&ExitFunction<4>), -1) << "the 33rd";
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  ASSERT_EQ(log.size(), 33u);
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(log[static_cast<size_t>(i)], "2 finalizing");
+  EXPECT_EQ(log[30], "registers");
+  EXPECT_EQ(log[31], "3 finalizing") << "registered by one that runs: next";
+  EXPECT_EQ(log[32], "1 finalizing");
+}
+
+TEST_F(RuntimeTest, B025_ExitFunctionsBetweenLivesAreLostAndBeforeTheFirstAreKept) {
+  EXPECT_EQ(InChild([] {
+              // A process whose runtime has never started: this child is one only if no test ran before it, so
+              // it says what it found.
+              std::vector<std::string> log;
+              exit_log = &log;
+              Start();
+              Runtime::AtExit(&ExitFunction<1>);
+              Runtime::Finalize();
+              if (log != std::vector<std::string>{"1 finalizing"}) return 1;
+              Runtime::AtExit(&ExitFunction<2>);
+              Start();
+              Runtime::Finalize();
+              return log.size() == 1 ? 0 : 2;
+            }),
+            "exit 0");
+}
+
+// ---- Interpreters
+
+TEST_F(RuntimeTest, B033_ANewInterpreterIsCurrentAndAFailureRestoresTheCaller) {
+  Start();
+  ThreadState* const before = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok()) << sub.status();
+  EXPECT_EQ(ThreadState::Current(), *sub);
+  EXPECT_FALSE(before->attached());
+  Runtime::EndInterpreter(**sub);
+  EXPECT_EQ(ThreadState::Current(), nullptr) << "LC-20";
+  before->Attach();
+
+  for (const char* step : {"core", "main"}) {
+    recorder.fail_at = step;
+    const auto failed = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+    EXPECT_EQ(failed.status().message(), std::string(step) + " fails");
+    EXPECT_EQ(ThreadState::Current(), before) << "LC-29";
+    EXPECT_EQ(Runtime::Get().interpreters().size(), 1u);
+  }
+  recorder.fail_at = "cpython.PyInterpreterState_New";
+  EXPECT_EQ(Runtime::NewInterpreter(InterpreterConfig::Isolated()).status().message(), "sys.audit failed");
+  recorder.fail_at.clear();
+  InterpreterConfig bad = InterpreterConfig::Isolated();
+  bad.check_multi_interp_extensions = false;
+  EXPECT_FALSE(Runtime::NewInterpreter(bad).ok());
+  EXPECT_EQ(ThreadState::Current(), before);
+}
+
+TEST_F(RuntimeTest, LC23_NoInterpreterWithoutARuntime) {
+  EXPECT_EQ(Runtime::NewInterpreter(InterpreterConfig::Isolated()).status().message(),
+            "Py_Initialize must be called first");
+}
+
+TEST_F(RuntimeTest, B134_LiveSubinterpretersAreEndedBeforeThePointOfNoReturnWithOneWarning) {
+  Start();
+  ThreadState* const main_thread = ThreadState::Current();
+  for (const auto& config : {InterpreterConfig::Isolated(), InterpreterConfig::Legacy()}) {
+    const auto sub = Runtime::NewInterpreter(config);
+    ASSERT_TRUE(sub.ok()) << sub.status();
+    ASSERT_TRUE((*sub)
+                    ->interp()
+                    ->at_exit()
+                    .Register(Callback([] {
+                      static_cast<void>(
+                          recorder.Step(std::string("atexit ") + PhaseNow(), Interpreter::Current()));
+                    }))
+                    .ok());
+    ThreadState::Swap(main_thread);
+  }
+  recorder.log.clear();
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_THAT(recorder.warnings,
+              ElementsAre("RuntimeWarning: remaining subinterpreters; close them with Interpreter.close()"));
+  EXPECT_THAT(recorder.log,
+              ElementsAre("atexit initialized 2", "modules 2", "clear 2", "cpython.PyInterpreterState_Clear",
+                          "atexit initialized 1", "modules 1", "clear 1", "cpython.PyInterpreterState_Clear",
+                          "flush 0", "modules 0", "flush 0", "clear 0", "cpython.PyInterpreterState_Clear",
+                          "process"));
+}
+
+TEST_F(RuntimeTest, B036_TheLastIdReferenceEndsALinkedInterpreter) {
+  Runtime& runtime = Start();
+  ThreadState* const before = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok());
+  Interpreter& interp = *(*sub)->interp();
+  ThreadState::Swap(before);
+  interp.IncrefId();
+  interp.IncrefId();
+  interp.set_requires_idref(true);
+  Runtime::ReleaseInterpreterId(interp);
+  EXPECT_EQ(runtime.interpreters().size(), 2u);
+  Runtime::ReleaseInterpreterId(interp);
+  EXPECT_EQ(runtime.interpreters().size(), 1u);
+  EXPECT_EQ(ThreadState::Current(), before);
+}
+
+TEST_F(RuntimeTest, B137_FinalizeFromADetachedMainThread) {
+  Start();
+  ThreadState::SaveThread();
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_EQ(ThreadState::Current(), nullptr);
+}
+
+TEST_F(RuntimeTest, B137_FinalizeWithASubinterpreterActive) {
+  Start();
+  ASSERT_TRUE(Runtime::NewInterpreter(InterpreterConfig::Isolated()).ok());
+  EXPECT_EQ(Runtime::Finalize(), 0);  // gh-120838
+  EXPECT_EQ(recorder.warnings.size(), 1u);
+}
+
+TEST_F(RuntimeTest, B137_FinalizeFromAnotherThread) {
+  Start();
+  ThreadState::SaveThread();
+  std::jthread([] { EXPECT_EQ(Runtime::Finalize(), 0); }).join();
+  EXPECT_FALSE(Runtime::IsInitialized());
+  // And the next life works on this thread.
+  Start();
+  EXPECT_EQ(ThreadState::Current()->id(), 1u);
+}
+
+TEST_F(RuntimeTest, RE1_FinalizeInsideFinalizeDoesNothing) {
+  Start();
+  int inner = -2;
+  ASSERT_TRUE(Interpreter::Get().at_exit().Register(Callback([&] { inner = Runtime::Finalize(); })).ok());
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_EQ(inner, 0);
+}
+
+TEST_F(RuntimeTest, B062_ViewsNameWhicheverInterpreterHasTheIdNow) {
+  const InterpreterView main = InterpreterView::FromMain();
+  EXPECT_FALSE(InterpreterGuard::FromView(main));
+  for (int life = 0; life < 2; ++life) {
+    Start();
+    EXPECT_TRUE(InterpreterGuard::FromView(main));
+    ThreadState* const before = ThreadState::Current();
+    const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+    ASSERT_TRUE(sub.ok());
+    const InterpreterView view = InterpreterView::FromCurrent();
+    EXPECT_TRUE(InterpreterGuard::FromView(view));
+    Runtime::EndInterpreter(**sub);
+    EXPECT_FALSE(InterpreterGuard::FromView(view));
+    before->Attach();
+    EXPECT_EQ(Runtime::Finalize(), 0);
+    EXPECT_FALSE(InterpreterGuard::FromView(main));
+  }
+}
+
+TEST_F(RuntimeTest, B061_AForeignThreadWithAGuardRunsWhileFinalizeWaits) {
+  Start();
+  Atomic<bool> ran{false};
+  InterpreterGuard guard = *InterpreterGuard::FromCurrent();
+  ThreadState* const main_thread = ThreadState::Current();
+  std::jthread foreign([&] {
+    while (main_thread->attached()) YieldCpu();  // Finalize waits
+    EnsureToken token = EnsureAttached(guard);
+    EXPECT_TRUE(token);
+    EXPECT_TRUE(Runtime::IsInitialized());
+    ran.store(true, kRelease);
+    ReleaseAttached(token);
+    guard.Close();
+    EXPECT_TRUE(Eventually([] { return !Runtime::IsInitialized(); }));
+    EXPECT_FALSE(EnsureAttachedFromView(InterpreterView::FromMain())) << "fails, does not hang";
+  });
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_TRUE(ran.load(kAcquire));
+}
+
+TEST_F(RuntimeTest, SignalsBecomeKeyboardInterruptOnTheMainThread) {
+  Start({.install_signal_handlers = true});
+  ::raise(SIGINT);
+  ThreadState& thread = ThreadState::Get();
+  EXPECT_EQ(thread.Poll(), -1);
+  EXPECT_TRUE(std::exchange(thread.data().current_exception, nullptr)->IsA(ErrorType::KeyboardInterrupt()));
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  struct sigaction now;
+  ::sigaction(SIGINT, nullptr, &now);
+  EXPECT_EQ(now.sa_handler, SIG_DFL);
+}
+
+TEST_F(RuntimeTest, AThousandLivesDoNotGrow) {
+  recorder.record = false;
+  const auto resident_pages = [] {
+    long total = 0;
+    long resident = 0;
+    FILE* const file = std::fopen("/proc/self/statm", "r");
+    EXPECT_EQ(std::fscanf(file, "%ld %ld", &total, &resident), 2);
+    std::fclose(file);
+    return resident;
+  };
+  long at_start = 0;
+  for (int life = 0; life < 1000; ++life) {
+    if (life == 200) at_start = resident_pages();
+    Start();
+    ThreadState* const before = ThreadState::Current();
+    if (life % 10 == 0) {
+      const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+      ASSERT_TRUE(sub.ok());
+      Runtime::EndInterpreter(**sub);
+      before->Attach();
+    }
+    ASSERT_EQ(Runtime::Finalize(), 0);
+  }
+  if (!kTsan) {
+    EXPECT_LT(resident_pages() - at_start, 256) << "pages of 4 KiB in 800 lives";
+  }
+}
+
+// ---- Fatal errors
+
+using RuntimeDeathTest = RuntimeTest;
+
+TEST_F(RuntimeDeathTest, B032_FatalErrorsNameThePhase) {
+  EXPECT_DEATH(Fatal("f", "text"), "Fatal Python error: f: text\n");
+  Start();
+  EXPECT_DEATH(Fatal("f", "text"), "Fatal Python error: f: text\nPython runtime state: initialized\n");
+  EXPECT_DEATH(Fatal(nullptr, "text"), "Fatal Python error: text\nPython runtime state: initialized\n");
+  EXPECT_DEATH(
+      {
+        Runtime::AtExit([] { Fatal("f", "late"); });
+        Runtime::Finalize();
+      },
+      "Fatal Python error: f: late\nPython runtime state: finalizing \\(tstate=0x[0-9a-f]{16}\\)\n");
+  Runtime::Finalize();
+  EXPECT_DEATH(
+      {
+        process_phase.finalizing.store(0, kRelaxed);
+        Fatal("f", "text");
+      },
+      "Python runtime state: unknown\n");
+}
+
+TEST_F(RuntimeDeathTest, B038_EndOfAnInterpreterThatIsNotCurrentOrStillRuns) {
+  Start();
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok());
+  ThreadState::Swap(main_thread);
+  EXPECT_DEATH(Runtime::EndInterpreter(**sub),
+               "Fatal Python error: Py_EndInterpreter: thread is not current");
+  ThreadState::Swap(*sub);
+  EXPECT_DEATH(
+      {
+        int frame = 0;
+        (*sub)->data().current_frame.store(&frame, kRelaxed);
+        Runtime::EndInterpreter(**sub);
+      },
+      "Fatal Python error: Py_EndInterpreter: thread still has a frame");
+  Runtime::EndInterpreter(**sub);
+  main_thread->Attach();
+}
+
+TEST_F(RuntimeDeathTest, StatusErrorsExitWithStatusOne) {
+  EXPECT_EXIT(ExitStatusException(RuntimeStatus::Error("text", "f")), testing::ExitedWithCode(1),
+              "Fatal Python error: f: text\nPython runtime state: ");
+  EXPECT_EXIT(ExitStatusException(RuntimeStatus::Exit(7)), testing::ExitedWithCode(7), "^$");
+  EXPECT_DEATH(ExitStatusException(RuntimeStatus::Ok()), "the status is ok");
+  EXPECT_EQ(RuntimeStatus::NoMemory().message(), "memory allocation failed");
+  EXPECT_FALSE(RuntimeStatus::Exit(7).ToStatus().ok());
+  EXPECT_TRUE(RuntimeStatus::Ok().ToStatus().ok());
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,48 @@
+// Subsystem: what a layer above the interpreters (imports, sys, a host) wants to do at each step of the
+// runtime's life.
+//
+// The runtime calls and knows nothing else of them, so that no layer depends on another one for its start and
+// its end. Functions are called in the order of registration on the way up and in the reverse order on the way
+// down; each may be null. No lock is held. "Attached" means attached to the interpreter of the call.
+//
+// CPython counterpart: the calls that init_interp_main, finalize_modules, finalize_interp_clear and
+// PyOS_BeforeFork spell out.
+
+#ifndef PYRT_RUNTIME_SUBSYSTEM_H_
+#define PYRT_RUNTIME_SUBSYSTEM_H_
+
+#include "absl/status/status.h"
+
+#include "pyrt/interp/interpreter.h"
+#include "pyrt/runtime/config/config.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+struct Subsystem {
+  const char* name = "";
+  void* context = nullptr;
+
+  // Each interpreter, attached, on the way up. A failure undoes the creation.
+  absl::Status (*init_core)(void* context, Interpreter& interp) = nullptr;
+  absl::Status (*init_main)(void* context, Interpreter& interp) = nullptr;
+
+  // On the way down, attached. `flush`: standard streams; a failure becomes Finalize's -1. Called twice.
+  absl::Status (*flush)(void* context, Interpreter& interp) = nullptr;
+  void (*finalize_modules)(void* context, Interpreter& interp) = nullptr;
+  // Right before the interpreter is cleared: drop every reference to its objects.
+  void (*clear_interpreter)(void* context, Interpreter& interp) = nullptr;
+  // Once, after the main interpreter was cleared; the current thread state still exists. Audit hooks go here.
+  void (*finalize_process)(void* context) = nullptr;
+
+  // Around fork, attached. `before_fork` may block and detach (import lock); the other two may not fail.
+  void (*before_fork)(void* context, Interpreter& interp) = nullptr;
+  void (*after_fork_in_parent)(void* context, Interpreter& interp) = nullptr;
+  void (*after_fork_in_child)(void* context, Interpreter& interp) = nullptr;
+
+  // Raises the audit event without arguments; a failure refuses what is audited. Attached. CPython: PySys_Audit.
+  absl::Status (*audit)(void* context, const char* event) = nullptr;
+};
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_RUNTIME_SUBSYSTEM_H_

@@ -1,0 +1,224 @@
+#include "pyrt/runtime/thread.h"
+
+#include <utility>
+
+#include "pyrt/interp/interpreter_registry.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/phase.h"
+#include "pyrt/runtime/sync/event.h"
+#include "pyrt/runtime/sync/lock_rank.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+struct Thread::Handle {
+  const Interpreter* interp;  // compared, never dereferenced
+  const bool daemon;
+  Atomic<uint64_t> ident{0};
+  Event done;
+  // Given up by its interpreter's end (LC-14): nobody joins it at finalization.
+  Atomic<bool> abandoned{false};
+
+  // The list of threads that are not done.
+  std::shared_ptr<Handle> self;  // keeps the handle while it is listed
+  Handle* previous = nullptr;
+  Handle* next = nullptr;
+
+  Handle(const Interpreter* owner, bool is_daemon) : interp(owner), daemon(is_daemon) {}
+};
+
+namespace {
+
+using HandleLock = RankedMutex<LockRank::kThreadHandle>;
+using HandleLockGuard = BasicMutexLock<HandleLock>;
+
+constinit HandleLock handles_lock;
+
+}  // namespace
+
+// Guarded by handles_lock.
+struct Handles {
+  template <typename Handle>
+  static void Link(Handle*& head, Handle& handle) {
+    handle.next = head;
+    handle.previous = nullptr;
+    if (head != nullptr) head->previous = &handle;
+    head = &handle;
+  }
+  template <typename Handle>
+  static void Unlink(Handle*& head, Handle& handle) {
+    (handle.previous == nullptr ? head : handle.previous->next) = handle.next;
+    if (handle.next != nullptr) handle.next->previous = handle.previous;
+  }
+};
+
+namespace {
+
+// All that a new thread needs, from the heap: it may start when nothing else is left (gh-108987).
+struct BootRecord {
+  ThreadState* thread;
+  std::shared_ptr<void> handle;
+  Thread::Body body;
+};
+
+void* listed_handles = nullptr;  // Thread::Handle*, guarded by handles_lock
+
+template <typename Handle>
+Handle*& Head() {
+  return reinterpret_cast<Handle*&>(listed_handles);
+}
+
+template <typename Handle>
+void Finish(Handle& handle) {
+  std::shared_ptr<Handle> keep;
+  {
+    HandleLockGuard lock(handles_lock);
+    if (handle.self == nullptr) return;  // a forked child has finished it already
+    Handles::Unlink(Head<Handle>(), handle);
+    keep = std::move(handle.self);
+  }
+  handle.done.Notify();
+}
+
+}  // namespace
+
+absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
+  ThreadState& current = ThreadState::Get("PyThread_start_new_thread");
+  Interpreter& interp = *current.interp();
+  if (absl::Status status = CheckThreadsAllowed(interp.features()); !status.ok()) return status;
+  if (options.daemon) {
+    if (absl::Status status = CheckDaemonThreadsAllowed(interp.features()); !status.ok()) return status;
+  }
+  if (interp.IsFinalizing()) {
+    return Raise(ErrorType::PythonFinalizationError(), "can't create new thread at interpreter shutdown");
+  }
+  ThreadState* const thread =
+      interp.threads().New(options.daemon ? Whence::kThreadingDaemon : Whence::kThreading);
+  if (thread == nullptr) return Raise(ErrorType::MemoryError(), "no memory for a thread state");
+  auto handle = std::make_shared<Handle>(&interp, options.daemon);
+  auto record = std::make_unique<BootRecord>(BootRecord{thread, handle, std::move(body)});
+  {
+    HandleLockGuard lock(handles_lock);
+    handle->self = handle;
+    Handles::Link(Head<Handle>(), *handle);
+  }
+  OsThread os_thread;
+  if (os_thread.Start(&Run, record.get(), options.stack_size) != 0) {
+    Finish(*handle);
+    InterpreterThreads::Clear(*thread);
+    InterpreterThreads::Delete(thread);
+    return Raise(ErrorType::RuntimeError(), "can't start new thread");
+  }
+  static_cast<void>(record.release());  // the new thread's
+  os_thread.Detach();                   // it is joined through `done`
+  return Thread(std::move(handle));
+}
+
+void Thread::Run(void* boot_record) {
+  std::unique_ptr<BootRecord> record(static_cast<BootRecord*>(boot_record));
+  const auto handle = std::static_pointer_cast<Handle>(record->handle);
+  ThreadState& thread = *record->thread;
+  handle->ident.store(CurrentThreadIdent(), kRelaxed);
+  if (!Interpreter::BindNewThread(thread)) {
+    // Too late: nothing of the interpreter may be touched, so what the body holds on to stays as it is.
+    static_cast<void>(record.release());
+    thread.DecRef();
+    Finish(*handle);
+    return;
+  }
+  thread.Attach();  // may hang
+  const absl::Status status = record->body();
+  if (!status.ok() && !IsError(status, ErrorType::SystemExit())) {
+    const InterpreterHooks& hooks = thread.interp()->registry().hooks();
+    if (hooks.unraisable != nullptr) {
+      hooks.unraisable(hooks.context, status, "Exception ignored in thread started by", nullptr);
+    }
+  }
+  record.reset();  // destructors of the body run attached
+  InterpreterThreads::Clear(thread);
+  InterpreterThreads::DeleteCurrent();
+  Finish(*handle);
+}
+
+bool Thread::IsDone() const { return handle_->done.IsSet(); }
+bool Thread::daemon() const { return handle_->daemon; }
+uint64_t Thread::ident() const { return handle_->ident.load(kRelaxed); }
+
+absl::Status Thread::Wait(Handle& handle, Timeout timeout) {
+  const Deadline deadline = DeadlineAfter(timeout);
+  for (;;) {
+    Timeout left = timeout;
+    if (timeout > 0 && deadline != kNoDeadline) {
+      left = deadline - MonotonicNow();
+      if (left <= 0) left = 0;
+    }
+    // Who wakes us: Finish, on the thread's way out; a thread that hangs is a daemon, or its interpreter has
+    // ended.
+    if (handle.done.WaitTimed(left, ThreadState::DetachWhileWaiting())) return absl::OkStatus();
+    if (left == 0) return absl::DeadlineExceededError("the thread has not ended in time");
+    // Time is nearly up, or a signal.
+    if (ThreadState* current = ThreadState::Current(); current != nullptr) {
+      if (Interpreter::CheckSignals(*current) != 0) {
+        return ToStatus(std::exchange(current->data().current_exception, nullptr));
+      }
+    }
+  }
+}
+
+absl::Status Thread::Join(Timeout timeout) {
+  if (IsDone()) return absl::OkStatus();
+  if (ident() == CurrentThreadIdent()) return Raise(ErrorType::RuntimeError(), "Cannot join current thread");
+  if (process_phase.finalizing.load(kRelaxed) != 0) {
+    return Raise(ErrorType::PythonFinalizationError(), "cannot join thread at interpreter shutdown");
+  }
+  return Wait(*handle_, timeout);
+}
+
+absl::Status Thread::JoinAll(Interpreter& interp) {
+  const uint64_t self = CurrentThreadIdent();
+  for (;;) {
+    std::shared_ptr<Handle> wait_for;
+    {
+      HandleLockGuard lock(handles_lock);
+      for (Handle* handle = Head<Handle>(); handle != nullptr; handle = handle->next) {
+        if (handle->interp == &interp && !handle->daemon && !handle->abandoned.load(kRelaxed) &&
+            handle->ident.load(kRelaxed) != self) {
+          wait_for = handle->self;
+          break;
+        }
+      }
+    }
+    if (wait_for == nullptr) return absl::OkStatus();
+    if (absl::Status status = Wait(*wait_for, kForever); !status.ok()) {
+      HandleLockGuard lock(handles_lock);
+      for (Handle* handle = Head<Handle>(); handle != nullptr; handle = handle->next) {
+        if (handle->interp == &interp) handle->abandoned.store(true, kRelaxed);
+      }
+      return status;
+    }
+  }
+}
+
+size_t Thread::Joinable(Interpreter& interp) {
+  const uint64_t self = CurrentThreadIdent();
+  size_t count = 0;
+  HandleLockGuard lock(handles_lock);
+  for (Handle* handle = Head<Handle>(); handle != nullptr; handle = handle->next) {
+    count += handle->interp == &interp && !handle->daemon && !handle->abandoned.load(kRelaxed) &&
+             handle->ident.load(kRelaxed) != self;
+  }
+  return count;
+}
+
+void Thread::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  handles_lock.ReinitAfterFork();
+  const uint64_t self = CurrentThreadIdent();
+  Handle* next = nullptr;
+  for (Handle* handle = Head<Handle>(); handle != nullptr; handle = next) {
+    next = handle->next;
+    handle->done.ReinitAfterFork();
+    if (handle->ident.load(kRelaxed) == self) continue;
+    Finish(*handle);
+  }
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,79 @@
+// Thread: a thread of the runtime: an OS thread with a thread state, that can be joined.
+//
+//   state      not started -> starting -> running -> done
+//
+// A non-daemon thread is waited for by the end of its interpreter. A daemon thread is not: when its interpreter
+// has ended it hangs at its next attach, for ever, without unwinding (gh-87135).
+//
+// "Done" means that the thread state is gone, not only that the body has returned (gh-114271). The handle
+// outlives the thread; copies of it name the same thread.
+//
+// CPython counterpart: _thread.start_joinable_thread, ThreadHandle, threading.Thread.
+
+#ifndef PYRT_RUNTIME_THREAD_H_
+#define PYRT_RUNTIME_THREAD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "pyrt/interp/interpreter.h"
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/sync/platform.h"
+#include "pyrt/tstate/thread_state.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+struct ThreadOptions {
+  bool daemon = false;
+  size_t stack_size = 0;  // 0: the system's default
+};
+
+class Thread {
+ public:
+  // Runs attached on the new thread. A failure is reported: "Exception ignored in thread started by".
+  using Body = std::function<absl::Status()>;
+
+  // Starts a thread in the current thread's interpreter. Attached; does not wait for the thread to run.
+  // RuntimeError "thread is not supported for isolated subinterpreters", "daemon threads are disabled in this
+  // (sub)interpreter", "can't start new thread"; PythonFinalizationError "can't create new thread at
+  // interpreter shutdown". After a failure nothing is left of the thread (gh-109746).
+  static absl::StatusOr<Thread> Start(Body body, const ThreadOptions& options = {});
+
+  // Waits for the end, up to `timeout` nanoseconds (negative: for ever, 0: looks), detached if the caller is
+  // attached. DeadlineExceeded when time is up; RuntimeError "Cannot join current thread";
+  // PythonFinalizationError "cannot join thread at interpreter shutdown" when it would wait for a thread that
+  // may hang (gh-130402). An exception of a signal handler ends the wait.
+  absl::Status Join(Timeout timeout = kForever);
+
+  bool IsDone() const;
+  bool daemon() const;
+  uint64_t ident() const;  // of the OS thread; 0 until it runs
+
+  // ---- For Runtime and Fork
+
+  // Waits for the non-daemon threads of `interp` but the current one. Attached. The exception of a signal
+  // handler ends it. CPython: threading._shutdown.
+  static absl::Status JoinAll(Interpreter& interp);
+  // How many there are to wait for.
+  static size_t Joinable(Interpreter& interp);
+  // The parent's other threads do not exist in a forked child: they are done (FK-6).
+  static void AfterForkInChild();
+
+ private:
+  struct Handle;
+  explicit Thread(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {}
+
+  static void Run(void* boot_record);
+  static absl::Status Wait(Handle& handle, Timeout timeout);
+
+  std::shared_ptr<Handle> handle_;
+};
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_RUNTIME_THREAD_H_
