@@ -1,0 +1,187 @@
+#include "pyrt/importlock/path_finder.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "pyrt/importlock/internal/import_errors.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+class FileLoader final : public Loader {
+ public:
+  FileLoader(std::string path, PathFinder::Run run) : path_(std::move(path)), run_(std::move(run)) {}
+  absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>& module) override {
+    return run_(path_, module);
+  }
+  const char* TypeName() const override { return "SourceFileLoader"; }
+
+ private:
+  const std::string path_;
+  const PathFinder::Run run_;
+};
+
+// A shared object stays loaded for the life of the process: functions of it may be anywhere.
+class SharedObjectLoader final : public Loader {
+ public:
+  SharedObjectLoader(NativeModules& native, int flags) : native_(native), flags_(flags) {}
+
+  absl::StatusOr<Ref<Object>> Create(const Ref<ModuleSpec>& spec) override {
+    void* const handle = dlopen(spec->origin().c_str(), flags_);
+    if (handle == nullptr) return ErrorWithPath(spec, dlerror());
+    const auto init = reinterpret_cast<ModuleInitFunction>(dlsym(handle, kModuleInitSymbol));
+    if (init == nullptr) {
+      return ErrorWithPath(spec, std::string("dynamic module does not define module export function (") +
+                                     kModuleInitSymbol + ")");
+    }
+    inner_ = native_.LoaderFor(init);
+    return inner_->Create(spec);
+  }
+  absl::Status Exec(const Ref<ModuleSpec>& spec, const Ref<Object>& module) override {
+    return inner_ ? inner_->Exec(spec, module) : absl::OkStatus();
+  }
+  const char* TypeName() const override { return "ExtensionFileLoader"; }
+
+ private:
+  static absl::Status ErrorWithPath(const Ref<ModuleSpec>& spec, const std::string& message) {
+    return ToStatus(Error::New(ErrorType::ImportError(), message)
+                        ->WithAttribute("name", String::Of(spec->name()))
+                        ->WithAttribute("path", String::Of(spec->origin())));
+  }
+
+  NativeModules& native_;
+  const int flags_;
+  Ref<Loader> inner_;
+};
+
+bool IsDirectory(const std::string& path) {
+  struct stat status;
+  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+bool IsFile(const std::string& path) {
+  struct stat status;
+  return ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+}
+
+}  // namespace
+
+std::shared_ptr<const PathFinder::Listing> PathFinder::ListingOf(const std::string& directory) {
+  struct stat status;
+  const bool exists = ::stat(directory.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+  const int64_t modified =
+      exists ? int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec : int64_t{-1};
+  {
+    const MutexLock lock(mutex_);
+    const auto found = listings_.find(directory);
+    if (found != listings_.end() && found->second->modified_ns == modified) return found->second;
+  }
+  auto listing = std::make_shared<Listing>();
+  listing->modified_ns = modified;
+  if (DIR* const stream = exists ? ::opendir(directory.c_str()) : nullptr) {
+    while (const dirent* const entry = ::readdir(stream)) listing->names.insert(entry->d_name);
+    ::closedir(stream);
+  }
+  std::shared_ptr<const Listing> result = std::move(listing);
+  std::map<std::string, std::shared_ptr<const Listing>> node;  // allocated before the lock
+  node.emplace(directory, result);
+  std::shared_ptr<const Listing> old;
+  const MutexLock lock(mutex_);
+  ++listing_count_;
+  const auto found = listings_.find(directory);
+  if (found == listings_.end()) {
+    listings_.merge(node);
+  } else {
+    old = std::exchange(found->second, result);
+  }
+  return result;
+}
+
+void PathFinder::InvalidateCaches() {
+  std::map<std::string, std::shared_ptr<const Listing>> old;
+  const MutexLock lock(mutex_);
+  old.swap(listings_);
+}
+
+uint64_t PathFinder::listings() const {
+  const MutexLock lock(mutex_);
+  return listing_count_;
+}
+
+Ref<ModuleSpec> PathFinder::FileSpec(std::string_view name, const std::string& file, const Suffix& suffix,
+                                     const std::string& package_directory) {
+  ModuleSpec::Options options;
+  options.loader = MakeRef<FileLoader>(file, suffix.run);
+  options.origin = file;
+  options.has_location = true;
+  options.is_package = !package_directory.empty();
+  if (options.is_package) options.search_path = {package_directory};
+  return ModuleSpec::New(name, std::move(options));
+}
+
+Ref<ModuleSpec> PathFinder::FindIn(const std::string& directory, std::string_view name,
+                                   std::vector<std::string>& namespaces) {
+  const std::string tail(LastComponentOf(name));
+  const std::string where = directory.empty() ? "." : directory;
+  const std::shared_ptr<const Listing> listing = ListingOf(where);
+  const std::string base = where + "/" + tail;
+  const bool has_directory = listing->names.contains(tail) && IsDirectory(base);
+  if (has_directory) {
+    for (const Suffix& suffix : options_.suffixes) {
+      if (suffix.package_file.empty()) continue;
+      const std::string file = base + "/" + suffix.package_file;
+      if (IsFile(file)) return FileSpec(name, file, suffix, base);
+    }
+  }
+  if (options_.native != nullptr && !options_.native_suffix.empty() &&
+      listing->names.contains(tail + options_.native_suffix)) {
+    const std::string file = base + options_.native_suffix;
+    if (IsFile(file)) {
+      ModuleSpec::Options options;
+      options.loader = MakeRef<SharedObjectLoader>(
+          *options_.native, options_.dlopen_flags == 0 ? RTLD_NOW : options_.dlopen_flags);
+      options.origin = file;
+      options.has_location = true;
+      return ModuleSpec::New(name, std::move(options));
+    }
+  }
+  for (const Suffix& suffix : options_.suffixes) {
+    if (!listing->names.contains(tail + suffix.suffix)) continue;
+    const std::string file = base + suffix.suffix;
+    if (IsFile(file)) return FileSpec(name, file, suffix, "");
+  }
+  if (has_directory) namespaces.push_back(base);
+  return {};
+}
+
+absl::StatusOr<Ref<ModuleSpec>> PathFinder::FindSpec(std::string_view name,
+                                                     const std::vector<std::string>* path, const Object*) {
+  const std::string_view tail = LastComponentOf(name);
+  // What no file can be called: it would name a directory, climb out of one, or end a C string early.
+  if (tail.empty() || tail.find('/') != std::string_view::npos || tail.find('\0') != std::string_view::npos) {
+    return Ref<ModuleSpec>();
+  }
+  std::vector<std::string> namespaces;
+  const auto ask = [&](const std::string& directory) { return FindIn(directory, name, namespaces); };
+  if (path != nullptr) {
+    for (const std::string& directory : *path) {
+      if (Ref<ModuleSpec> spec = ask(directory)) return spec;
+    }
+  } else {
+    for (const Ref<Object>& item : path_->Snapshot()) {
+      const String* const directory = As<String>(item);
+      if (directory == nullptr) continue;
+      if (Ref<ModuleSpec> spec = ask(directory->value())) return spec;
+    }
+  }
+  if (namespaces.empty()) return Ref<ModuleSpec>();
+  ModuleSpec::Options options;
+  options.is_package = true;
+  options.search_path = std::move(namespaces);
+  return ModuleSpec::New(name, std::move(options));
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,93 @@
+// PathFinder: modules from directories.
+//
+// The suffixes are the host's (".lua", "/init.lua" is `package_file` "init.lua"), each with a function that runs
+// a file; shared objects with PyrtModuleInit are built in (`native_suffix`). For `a.b` each directory of the
+// search path is asked, in order, for
+//
+//   b/<package file>     a package
+//   b<suffix>            a module, suffixes in order
+//   b/                   a namespace package, if no directory of the path has one of the above
+//
+// A directory's listing is cached and read again when its modification time changes, or after InvalidateCaches.
+// Directory times are coarse: a file that appears in the same tick in which the directory was read may be
+// missed until then, as in CPython.
+//
+// CPython counterpart: PathFinder and FileFinder (sys.path_importer_cache), ExtensionFileLoader.
+
+#ifndef PYRT_IMPORTLOCK_PATH_FINDER_H_
+#define PYRT_IMPORTLOCK_PATH_FINDER_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "pyrt/importlock/module.h"
+#include "pyrt/importlock/native_loader.h"
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/containers.h"
+#include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/thread_annotations.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+
+class PathFinder final : public Finder {
+ public:
+  // Runs the file `path` in `module`.
+  using Run = std::function<absl::Status(const std::string& path, const Ref<Object>& module)>;
+
+  struct Suffix {
+    std::string suffix;        // ".py"
+    std::string package_file;  // "__init__.py", or "" if packages have no file of this kind
+    Run run;
+  };
+
+  struct Options {
+    std::vector<Suffix> suffixes;
+    std::string native_suffix = ".so";  // "" for none
+    NativeModules* native = nullptr;    // null: no native modules
+    int dlopen_flags = 0;               // 0: RTLD_NOW
+  };
+
+  // `path` is sys.path, for top-level modules.
+  PathFinder(Ref<List> path, Options options) : path_(std::move(path)), options_(std::move(options)) {}
+
+  absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>* path,
+                                           const Object* target) override;
+
+  // Forgets every listing. Attached, any thread.
+  void InvalidateCaches();
+  // How often a directory was listed, for tests.
+  uint64_t listings() const;
+
+  const char* TypeName() const override { return "PathFinder"; }
+
+ private:
+  struct Listing {
+    int64_t modified_ns = -1;
+    std::unordered_set<std::string> names;
+  };
+
+  std::shared_ptr<const Listing> ListingOf(const std::string& directory);
+  // The spec of `name` in this directory, or null; a directory without package file is added to `namespaces`.
+  Ref<ModuleSpec> FindIn(const std::string& directory, std::string_view name,
+                         std::vector<std::string>& namespaces);
+  Ref<ModuleSpec> FileSpec(std::string_view name, const std::string& file, const Suffix& suffix,
+                           const std::string& package_directory);
+
+  const Ref<List> path_;
+  const Options options_;
+  mutable Mutex mutex_;
+  std::map<std::string, std::shared_ptr<const Listing>> listings_ PYRT_GUARDED_BY(mutex_);
+  uint64_t listing_count_ PYRT_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace pyrt::inline PYRT_VARIANT
+
+#endif  // PYRT_IMPORTLOCK_PATH_FINDER_H_
