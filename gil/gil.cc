@@ -477,7 +477,9 @@ void Gil::PayForPreemption(const GilHolder& holder, int64_t now) {
 // now on.
 void Gil::GrantBias(GilHolder& holder) {
   queue_lock_.Lock();
-  if (queue_.empty() && hooks_.load(kRelaxed) == nullptr) {
+  // RequestExit may have come since we looked, and found no bias to revoke; a biased take does not look again.
+  const bool must_exit = holder.exiting_.load(kRelaxed) && !PYRT_MUTANT(gil_bias_for_the_exiting);
+  if (queue_.empty() && hooks_.load(kRelaxed) == nullptr && !must_exit) {
     holder.hold_.store(GilHolder::kBiased, kRelaxed);
     word_.store(kBiased, kRelaxed);
     bias_.store(&holder, kRelaxed);

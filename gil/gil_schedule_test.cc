@@ -202,6 +202,29 @@ void WaiterMustExit(Schedule& schedule) {
   world.CheckPristine(0);
 }
 
+// The order comes from a thread that does not hold the GIL, while the daemon is earning the bias. From the take
+// that begins after it on the daemon is out. Found by testing/models/gil.pml.
+void OutsiderOrdersExit(Schedule& schedule) {
+  World world;
+  Atomic<bool> ordered{false};
+  schedule.Spawn("outsider", [&] {
+    world.gil.RequestExit(world.actors[1].holder);
+    ordered.store(true, kRelease);
+  });
+  schedule.Spawn("daemon", [&] {
+    for (int takes = 0;; ++takes) {
+      const bool told = takes > 6 || ordered.load(kAcquire);
+      while (takes > 6 && !ordered.load(kAcquire)) YieldCpu();
+      const TakeResult result = world.gil.Take(world.actors[1].holder);
+      DETSCHED_CHECK(result == (told ? TakeResult::kMustExit : result));
+      if (result == TakeResult::kMustExit) return;
+      world.gil.Drop(world.actors[1].holder);
+    }
+  });
+  schedule.Run();
+  world.CheckPristine(0);
+}
+
 // gh-96387: the daemon asks the holder to drop and must then exit. The holder is left without a request.
 void WaiterMustExitAfterAsking(Schedule& schedule) {
   World world;
@@ -397,6 +420,7 @@ std::vector<Scenario> Scenarios() {
       {"WaiterMustExitAfterAsking", WaiterMustExitAfterAsking, 2},
       {"WaiterMustExitWhileHeld", WaiterMustExitWhileHeld},
       {"OneOfTwoWaitersMustExit", OneOfTwoWaitersMustExit},
+      {"OutsiderOrdersExit", OutsiderOrdersExit},
       {"FinalDrop", FinalDrop, 2},
       {"ForkWithWaiters", ForkWithWaiters, 2},
       {"InteractiveBesideBusy", InteractiveBesideBusy, 2},
@@ -457,6 +481,7 @@ std::vector<Mutant> Mutants() {
       {"gil_yield_does_not_queue", HolderAndWaiter, 2},
       {"gil_exit_does_not_wake", WaiterMustExitWhileHeld},
       {"gil_exit_keeps_bias", BiasedMustExit},
+      {"gil_bias_for_the_exiting", OutsiderOrdersExit},
       {"gh_96387_keep_drop_request", WaiterMustExitAfterAsking},
       {"bpo_36475_no_check_after_take", WaiterMustExit},
   };
