@@ -1,0 +1,398 @@
+/* Stop-the-world of tstate/stop_the_world.h in the GIL-disabled build, with fork, deletion and birth of threads.
+ *
+ * Memory is x86's, as in gil.pml: the store of a detach may stay invisible until the thread's next locked instruction or
+ * anybody's AsymmetricFence::Heavy().
+ *
+ * Each thread attaches, works and detaches; by its role it also stops the world (attached or not), forks while the world
+ * is stopped, deletes its state, or is born meanwhile. In the forked child the others are gone in mid-step and what they
+ * locked stays locked; the child stops the world once more and ends.
+ *
+ * Mistakes, each of which must be found; names as in the sources where they have a PYRT_MUTANT:
+ *   BUG_PARK_WITHOUT_FENCE     BUG_DETACH_IGNORES_REQUESTS   BUG_DELETION_IS_NO_ACKNOWLEDGEMENT
+ *   BUG_116396  a thread that stops leaves its word detached and attaches again
+ *   BUG_151518  whoever waits to attach is suspended again by the next stop, before it runs: starvation
+ *   BUG_118332  a stopper that waits for its turn stays attached, and the other stopper waits for it
+ *   BUG_112275  the child inherits the head lock
+ *   BUG_NEWBORN a state that is born during a stop may attach
+ *   BUG_DETACHED_MEANWHILE  a thread that detaches between the stopper's two looks gets no token, and attaches again
+ *   BUG_COUNTED_TWICE  a look that finds a thread detached counts it without taking its token
+ */
+
+#ifndef N
+#define N 3
+#endif
+#define NOBODY 255
+#define HANDING_OUT 100
+
+/* word */
+#define DETACHED 0
+#define ATTACHED 1
+#define SUSPENDED 2
+#define SUSPENDED_WAITING 3
+#define DETACHED_WAITING 4
+
+byte word[N];
+bool token[N];
+bool please_stop[N];
+bool pending[N];     /* a store of DETACHED that the others may not see */
+bool listed[N];
+bool head_lock, mutex, requested;
+byte counter;
+
+bool stopped;        /* ghost: the stopper says so */
+byte stopper = NOBODY;
+byte running;        /* ghost: attached threads other than the stopper */
+byte bypassed[N];    /* ghost: stops that were over while the thread waited to attach */
+bool forked;
+byte survivor = NOBODY;
+
+#define Publish(t) d_step { if :: pending[t] -> word[t] = DETACHED; pending[t] = false :: else fi }
+
+inline Heavy() {
+  d_step {
+    at = 0;
+    do
+    :: at < N ->
+       if
+       :: pending[at] -> word[at] = DETACHED; pending[at] = false
+       :: else
+       fi;
+       at++
+    :: else -> break
+    od;
+    at = 0
+  }
+}
+
+inline Lock(lock) { atomic { !lock -> lock = true } }
+inline Unlock(lock) { lock = false }
+
+inline TrySuspend(t) {
+  d_step {
+    ok = word[t] == DETACHED;
+    if
+    :: ok -> word[t] = SUSPENDED
+    :: else
+    fi
+  }
+}
+
+/* A fetch_and: flushes `by`. */
+inline Claim(t, by) {
+  d_step {
+    if
+    :: pending[by] -> word[by] = DETACHED; pending[by] = false
+    :: else
+    fi;
+    ok = token[t];
+    token[t] = false
+  }
+}
+
+inline Acknowledge(n) { atomic { assert(counter >= (n)); counter = counter - (n) } }
+
+/* --- Attach and detach. */
+
+inline Attach(me) {
+  do
+  :: atomic { (pending[me] || word[me] == DETACHED || word[me] == DETACHED_WAITING) ->
+       pending[me] = false;
+       word[me] = ATTACHED; bypassed[me] = 0;
+       assert(!stopped || stopper == me);
+       running++ };
+     break
+  :: atomic { !pending[me] && word[me] == SUSPENDED -> word[me] = SUSPENDED_WAITING };
+     word[me] != SUSPENDED_WAITING
+  od
+}
+
+inline Detach(me) {
+  atomic { running--; pending[me] = true };
+#ifndef BUG_DETACH_IGNORES_REQUESTS
+  if
+  :: token[me] ->
+     Claim(me, me);
+     if
+     :: ok ->
+#ifndef BUG_116396
+        TrySuspend(me);
+#endif
+        Acknowledge(1)
+     :: else
+     fi
+  :: else
+  fi
+#else
+  skip
+#endif
+}
+
+/* --- Stop and start. `t` runs over the others. */
+
+#define EachOther(me, step)                 \
+  t = 0;                                    \
+  do                                        \
+  :: t < N ->                               \
+     if                                     \
+     :: t != me && listed[t] -> step        \
+     :: else                                \
+     fi;                                    \
+     t++                                    \
+  :: else -> t = 0; break                   \
+  od
+
+inline HandOut() {
+  TrySuspend(t);
+  if
+#ifndef BUG_DETACHED_MEANWHILE
+  :: !ok && word[t] != SUSPENDED && word[t] != SUSPENDED_WAITING ->
+#else
+  :: !ok && (word[t] == ATTACHED || word[t] == DETACHED_WAITING) ->
+#endif
+     token[t] = true;
+     please_stop[t] = true;
+     TrySuspend(t);
+     if
+     :: ok ->
+        Claim(t, me);
+        outstanding = outstanding + !ok
+     :: else -> outstanding++
+     fi
+  :: else
+  fi
+}
+
+inline Look() {
+  if
+  :: word[t] == DETACHED ->
+     TrySuspend(t);
+     if
+     :: ok ->
+#ifndef BUG_COUNTED_TWICE
+        Claim(t, me);
+#endif
+        found = found + ok
+     :: else
+     fi
+  :: else
+  fi
+}
+
+inline LookAgain() {
+  Lock(head_lock);
+  EachOther(me, Look());
+  Unlock(head_lock);
+  Acknowledge(found);
+  found = 0
+}
+
+inline Stop() {
+  /* The stopper's turn; an attached one detaches while it waits. */
+  do
+  :: atomic { !mutex -> mutex = true };
+     break
+  :: mutex && attached ->
+#ifndef BUG_118332
+     Detach(me);
+     !mutex;
+     Attach(me)
+#else
+     !mutex
+#endif
+  :: mutex && !attached -> !mutex
+  od;
+  Lock(head_lock);
+  requested = true;
+  counter = HANDING_OUT;
+  EachOther(me, HandOut());
+  Unlock(head_lock);
+  Acknowledge(HANDING_OUT - outstanding);
+  outstanding = 0;
+  if
+  :: counter == 0
+  :: LookAgain()              /* while it spins */
+  :: true
+  fi;
+#ifndef BUG_PARK_WITHOUT_FENCE
+  Heavy();
+#endif
+  LookAgain();
+  counter == 0;               /* sleeps */
+  atomic {
+    assert(running == attached);
+    stopper = me;
+    stopped = true
+  }
+}
+
+inline LetGo() {
+  d_step {
+    if
+    :: word[t] == SUSPENDED -> word[t] = DETACHED
+    :: word[t] == SUSPENDED_WAITING ->
+#ifndef BUG_151518
+       word[t] = DETACHED_WAITING;
+#else
+       word[t] = DETACHED;
+#endif
+       bypassed[t]++;
+       assert(bypassed[t] < 2)
+    :: word[t] == DETACHED_WAITING || word[t] == ATTACHED || word[t] == DETACHED
+    fi
+  }
+}
+
+inline Start() {
+  assert(running == attached);
+  Lock(head_lock);
+  d_step { stopped = false; stopper = NOBODY; requested = false };
+  EachOther(me, LetGo());
+  Unlock(head_lock);
+  Unlock(mutex)
+}
+
+/* --- The threads. */
+
+#define PLAIN 0            /* attaches, polls, detaches */
+#define STOPPER 1          /* attached */
+#define OUTSIDER 2         /* stops detached */
+#define FORKER 3           /* attached, forks in a stopped world */
+#define LEAVER 4           /* deletes its state while it is attached */
+#define NEWBORN 5          /* creates its state first */
+
+proctype Thread(byte me; byte role) {
+  byte at, t, outstanding, found;
+  bool ok, attached;
+  {
+    if
+    :: role == NEWBORN ->
+       Lock(head_lock);
+#ifndef BUG_NEWBORN
+       word[me] = (requested -> SUSPENDED : DETACHED);
+#endif
+       listed[me] = true;
+       Unlock(head_lock)
+    :: else
+    fi;
+    if
+    :: role != OUTSIDER ->
+       Attach(me);
+       attached = true
+    :: else
+    fi;
+    if
+    :: please_stop[me] && attached ->
+       please_stop[me] = false;
+       Detach(me);
+       Attach(me)
+    :: role == STOPPER || role == OUTSIDER || role == FORKER ->
+       Stop();
+       if
+       :: role == FORKER -> atomic { survivor = me; forked = true }
+       :: else
+       fi;
+       assert(stopped && running == attached);
+       Start();
+       if
+       :: role == OUTSIDER -> Stop(); Start()
+       :: else
+       fi
+    :: role == LEAVER ->
+       Lock(head_lock);
+       listed[me] = false;
+       running--;
+#ifndef BUG_DELETION_IS_NO_ACKNOWLEDGEMENT
+       Claim(me, me);
+       if
+       :: ok -> Acknowledge(1)
+       :: else
+       fi;
+#endif
+       Unlock(head_lock);
+       goto gone
+    :: role == PLAIN || role == NEWBORN
+    fi;
+    if
+    :: attached -> Detach(me); attached = false
+    :: else
+    fi
+  } unless { forked };
+gone:
+  skip
+}
+
+/* Takes the head lock without being a thread that anybody stops: someone who creates a state. */
+active proctype Registrar() {
+  { Lock(head_lock); Unlock(head_lock) } unless { forked }
+}
+
+/* The child's only thread. The parent's part of it goes nowhere else in this model. */
+active proctype Child() {
+  byte me, t, at, outstanding, found;
+  bool ok, attached;
+end:
+  forked;
+  me = survivor;
+  attached = true;
+  d_step {
+#ifndef BUG_112275
+    head_lock = false;
+#endif
+    mutex = false;
+    requested = false;
+    counter = 0;
+    stopped = false;
+    stopper = NOBODY;
+    pending[me] = false;
+    token[me] = false;
+    running = 1;
+    do
+    :: t < N ->
+       if
+       :: t != me -> listed[t] = false
+       :: else
+       fi;
+       t++
+    :: else -> break
+    od;
+    t = 0
+  };
+  Stop();
+  Start()
+}
+
+/* A store becomes visible when the processor likes. */
+active proctype Memory() {
+  byte t;
+end:
+  do
+  :: atomic { pending[0] -> word[0] = DETACHED; pending[0] = false }
+  :: atomic { pending[1] -> word[1] = DETACHED; pending[1] = false }
+#if N > 2
+  :: atomic { pending[2] -> word[2] = DETACHED; pending[2] = false }
+#endif
+  od
+}
+
+#ifndef ROLE0
+#define ROLE0 OUTSIDER
+#endif
+#ifndef ROLE1
+#define ROLE1 PLAIN
+#endif
+#ifndef ROLE2
+#define ROLE2 PLAIN
+#endif
+
+init {
+  atomic {
+    listed[0] = ROLE0 != NEWBORN;
+    listed[1] = ROLE1 != NEWBORN;
+    run Thread(0, ROLE0);
+    run Thread(1, ROLE1);
+#if N > 2
+    listed[2] = ROLE2 != NEWBORN;
+    run Thread(2, ROLE2);
+#endif
+  }
+}
