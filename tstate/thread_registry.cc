@@ -308,12 +308,15 @@ void InterpreterThreads::ClearOnAll(BreakerEvent event) {
 void InterpreterThreads::ReinitAfterFork(ThreadState* survivor, bool attached) {
   stop_state_.ReinitAfterFork();
   if (survivor != nullptr) survivor->ReinitAfterFork(attached);
+  // The others are gone, wherever they were. Their slots stay reserved until their states are deleted; their
+  // clocks must not hold anybody up.
+  ForEach([this, survivor](ThreadState& thread) {
+    if (&thread == survivor) return;
+    thread.word_.ReinitAfterFork(RunState::kDetached);
+    thread.stop_requests_.store(0, kRelaxed);
+    if (thread.qsbr_slot_ != nullptr) qsbr_.Offline(*thread.qsbr_slot_);
+  });
   if constexpr (!kGilEnabled) {
-    // The slots of the dead stay reserved until their states are deleted; their clocks must not hold anybody
-    // up.
-    ForEach([this, survivor](ThreadState& thread) {
-      if (&thread != survivor && thread.qsbr_slot_ != nullptr) qsbr_.Offline(*thread.qsbr_slot_);
-    });
     qsbr_.ReinitLockAfterFork();
   }
 }
