@@ -39,80 +39,72 @@ struct World {
   std::unordered_map<std::string, Ref<Object>> guarded;
 };
 
-// Attached for a benchmark. With the GIL, threads take turns between batches.
-class AttachedThread {
- public:
-  explicit AttachedThread(benchmark::State& state)
-      : state_(World::Get().link, Whence::kUnknown, 1 + static_cast<uint64_t>(state.thread_index()),
-               kGilEnabled ? nullptr : World::Get().qsbr.Reserve()) {
-    state_.Bind();
-    state_.Attach();
-  }
-  ~AttachedThread() {
-    state_.Detach();
-    state_.UnbindGilState();
-  }
-  void Poll() { benchmark::DoNotOptimize(state_.Poll()); }
+constexpr int64_t kBatch = 1000;
 
- private:
-  ThreadState state_;
-};
+// Runs `body` kBatch times per round, attached during the round only: the benchmark's own barriers are met detached, or a
+// thread that holds the GIL would wait there for one that wants it.
+template <typename Body>
+void RunAttached(benchmark::State& state, Body body) {
+  ThreadState thread(World::Get().link, Whence::kUnknown, 1 + static_cast<uint64_t>(state.thread_index()),
+                     kGilEnabled ? nullptr : World::Get().qsbr.Reserve());
+  thread.Bind();
+  while (state.KeepRunningBatch(kBatch)) {
+    thread.Attach();
+    for (int64_t i = 0; i < kBatch; ++i) {
+      body();
+      benchmark::DoNotOptimize(thread.Poll());
+    }
+    thread.Detach();
+  }
+  thread.UnbindGilState();
+}
 
 void BM_SysGetObjectConstantName(benchmark::State& state) {
   static constexpr SysName kStdout("stdout");
-  AttachedThread thread(state);
   SysDict& dict = World::Get().dict;
-  for (auto _ : state) {
+  RunAttached(state, [&] {
     Ref<Object> value = SysGetObject(&dict, kStdout);
     benchmark::DoNotOptimize(value);
-    thread.Poll();
-  }
+  });
 }
 
 void BM_SysGetObjectByString(benchmark::State& state) {
-  AttachedThread thread(state);
   SysDict& dict = World::Get().dict;
   const char* name = "stdout";
-  for (auto _ : state) {
+  RunAttached(state, [&] {
     benchmark::DoNotOptimize(name);
     Ref<Object> value = SysGetObject(&dict, name);
     benchmark::DoNotOptimize(value);
-    thread.Poll();
-  }
+  });
 }
 
 // An immortal value: no count to write, so this scales whatever the number of threads.
 void BM_SysGetObjectImmortalValue(benchmark::State& state) {
   static constexpr SysName kFlag("flag");
-  AttachedThread thread(state);
   SysDict& dict = World::Get().dict;
-  for (auto _ : state) {
+  RunAttached(state, [&] {
     Ref<Object> value = SysGetObject(&dict, kFlag);
     benchmark::DoNotOptimize(value);
-    thread.Poll();
-  }
+  });
 }
 
 void BM_SysGetAttrStatus(benchmark::State& state) {
   static constexpr SysName kStdout("stdout");
-  AttachedThread thread(state);
   SysDict& dict = World::Get().dict;
-  for (auto _ : state) {
+  RunAttached(state, [&] {
     absl::StatusOr<Ref<Object>> value = SysGetAttr(&dict, kStdout);
     benchmark::DoNotOptimize(value);
-    thread.Poll();
-  }
+  });
 }
 
 void BM_MutexAndUnorderedMap(benchmark::State& state) {
   World& world = World::Get();
   const std::string name = "stdout";
-  AttachedThread thread(state);
-  for (auto _ : state) {
+  RunAttached(state, [&] {
     std::lock_guard<std::mutex> lock(world.mutex);
     Ref<Object> value = world.guarded.find(name)->second;
     benchmark::DoNotOptimize(value);
-  }
+  });
 }
 
 #define PYRT_THREADS ->Threads(1)->Threads(2)->Threads(4)->Threads(8)->Threads(16)->UseRealTime()

@@ -1,0 +1,397 @@
+#include "pyrt/sys/sys_module.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/function.h"
+#include "pyrt/runtime/object/values.h"
+#include "pyrt/sys/sys_control.h"
+#include "pyrt/sys/sys_test_world.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+Ref<Object> Str(const char* text) { return String::Of(text); }
+
+TEST(SysModuleTest, EveryValueOfTheRuntimeIsThere) {
+  SysTestWorld world;
+  for (const char* name : {"flags",
+                           "version",
+                           "version_info",
+                           "hexversion",
+                           "api_version",
+                           "implementation",
+                           "platform",
+                           "byteorder",
+                           "maxsize",
+                           "maxunicode",
+                           "int_info",
+                           "float_info",
+                           "hash_info",
+                           "thread_info",
+                           "abi_info",
+                           "abiflags",
+                           "executable",
+                           "prefix",
+                           "base_prefix",
+                           "exec_prefix",
+                           "base_exec_prefix",
+                           "platlibdir",
+                           "argv",
+                           "orig_argv",
+                           "path",
+                           "meta_path",
+                           "path_hooks",
+                           "path_importer_cache",
+                           "modules",
+                           "builtin_module_names",
+                           "stdlib_module_names",
+                           "warnoptions",
+                           "_xoptions",
+                           "dont_write_bytecode",
+                           "pycache_prefix",
+                           "float_repr_style",
+                           "copyright",
+                           "stderr",
+                           "__stderr__",
+                           "__displayhook__",
+                           "__excepthook__",
+                           "__unraisablehook__",
+                           "__breakpointhook__",
+                           "monitoring",
+                           "exit",
+                           "intern",
+                           "audit",
+                           "addaudithook",
+                           "settrace",
+                           "_getframe"}) {
+    EXPECT_TRUE(world.dict().Contains(name)) << name;
+  }
+}
+
+TEST(SysModuleTest, OneModuleForEachInterpreter) {
+  SysTestWorld world;
+  EXPECT_EQ(SysModule::Current(), &world.sys());
+  SysModule::Options options;
+  options.native_hooks = &world.native();
+  EXPECT_TRUE(
+      IsError(SysModule::Create(world.interp(), std::move(options)).status(), ErrorType::RuntimeError()));
+  DetachedScope detached(world.thread());
+  EXPECT_EQ(SysModule::Current(), nullptr);
+}
+
+TEST(SysModuleTest, SY5_TheDictionaryDoesNotRuleTheState) {
+  SysTestWorld world;
+  world.dict().Set("flags", None());
+  world.dict().Set("getrecursionlimit", None());
+  EXPECT_EQ(GetRecursionLimit(world.sys()), 1000);
+  EXPECT_TRUE(world.sys().SetIntMaxStrDigits(640).ok()) << "flags that are no flags any more are left alone";
+  EXPECT_TRUE(IsNone(world.dict().Find("flags")));
+}
+
+TEST(SysModuleTest, B128_ChangingADigitLimitReplacesFlags) {
+  SysTestWorld world;
+  Ref<Object> before = world.dict().Find("flags");
+  EXPECT_EQ(world.Shown("set_int_max_str_digits", {Int::Of(700)}), "None");
+  EXPECT_NE(world.dict().Find("flags"), before);
+  EXPECT_EQ(world.Shown("get_int_max_str_digits"), "700");
+  EXPECT_EQ(world.Shown("set_int_max_str_digits", {Int::Of(639)}),
+            "ValueError: maxdigits must be >= 640 or 0 for unlimited");
+}
+
+TEST(SysModuleTest, B123_SwitchInterval) {
+  SysTestWorld world;
+  EXPECT_EQ(world.Shown("getswitchinterval"), "0.005");
+  for (const double bad : {0.0, -1.0, std::nan("")}) {
+    EXPECT_EQ(world.Shown("setswitchinterval", {Float::Of(bad)}),
+              "ValueError: switch interval must be strictly positive");
+  }
+  EXPECT_EQ(world.Shown("setswitchinterval", {Float::Of(HUGE_VAL)}),
+            "ValueError: switch interval must be finite");
+  EXPECT_EQ(world.Shown("getswitchinterval"), "0.005") << "a refused value changes nothing";
+  EXPECT_EQ(world.Shown("setswitchinterval", {Float::Of(0.0000019)}), "None");
+  EXPECT_EQ(world.interp().gil().interval(), 1u) << "truncated";
+  EXPECT_EQ(world.Shown("setswitchinterval", {Int::Of(1)}), "None");
+  EXPECT_EQ(world.Shown("getswitchinterval"), "1.0");
+  EXPECT_EQ(world.Shown("setswitchinterval", {Float::Of(1e300)}), "None");
+  EXPECT_EQ(world.Shown("setswitchinterval", {Str("x")}), "TypeError: must be real number, not str");
+}
+
+TEST(SysModuleTest, B124_RecursionLimit) {
+  SysTestWorld world;
+  EXPECT_EQ(world.Shown("setrecursionlimit", {Int::Of(0)}),
+            "ValueError: recursion limit must be greater or equal than 1");
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(world.thread().data().recursion.Enter().ok());
+  EXPECT_EQ(
+      world.Shown("setrecursionlimit", {Int::Of(5)}),
+      "RecursionError: cannot set the recursion limit to 5 at the recursion depth 5: the limit is too low");
+  EXPECT_EQ(world.Shown("setrecursionlimit", {Int::Of(6)}), "None");
+  EXPECT_EQ(world.thread().data().recursion.depth(), 5);
+  EXPECT_EQ(world.thread().data().recursion.remaining(), 1);
+  EXPECT_EQ(world.Shown("getrecursionlimit"), "6");
+  for (int i = 0; i < 5; ++i) world.thread().data().recursion.Leave();
+}
+
+TEST(SysModuleTest, B124_RecursionLimitReachesAllThreadsAndKeepsTheirDepth) {
+  SysTestWorld world;
+  ThreadState* other = world.interp().threads().New(Whence::kThreading);
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(other->data().recursion.Enter().ok());
+  EXPECT_EQ(world.Shown("setrecursionlimit", {Int::Of(7)}), "None");
+  EXPECT_EQ(other->data().recursion.depth(), 10);
+  EXPECT_EQ(other->data().recursion.remaining(), -3) << "a deeper thread fails at its next check";
+  InterpreterThreads::Clear(*other);
+  InterpreterThreads::Delete(other);
+}
+
+TEST(SysModuleTest, SY69_ExcInfoIsTheInnermostHandledException) {
+  SysTestWorld world;
+  EXPECT_EQ(world.Shown("exc_info"), "(None, None, None)");
+  EXPECT_EQ(world.Shown("exception"), "None");
+  {
+    HandlingScope outer(world.thread().data().exc_info, Error::New(ErrorType::ValueError(), "outer"));
+    EXPECT_EQ(world.Shown("exc_info"), "(<class 'ValueError'>, ValueError('outer'), None)");
+    ExcInfo generator;
+    world.thread().data().exc_info.Push(generator);
+    EXPECT_EQ(world.Shown("exception"), "ValueError('outer')");
+    generator.value = Error::New(ErrorType::KeyError(), "inner");
+    EXPECT_EQ(world.Shown("exception"), "KeyError('inner')");
+    world.thread().data().exc_info.Pop(generator);
+    EXPECT_EQ(world.Shown("exception"), "ValueError('outer')");
+  }
+  EXPECT_EQ(world.Shown("exception"), "None");
+}
+
+TEST(SysModuleTest, B129_IsFinalizingFollowsTheRuntime) {
+  SysTestWorld world;
+  EXPECT_EQ(world.Shown("is_finalizing"), "False");
+  world.registry().SetFinalizing(&world.thread());
+  EXPECT_EQ(world.Shown("is_finalizing"), "True");
+  world.registry().SetFinalizing(nullptr);
+}
+
+TEST(SysModuleTest, GilIsEnabledByBuild) {
+  SysTestWorld world;
+  EXPECT_EQ(world.Shown("_is_gil_enabled"), world.interp().gil().enabled() ? "True" : "False");
+}
+
+TEST(SysModuleTest, SY71_Intern) {
+  SysTestWorld world;
+  Ref<Object> name = Str("some name");
+  EXPECT_EQ(world.Call("intern", {name}).value(), name);
+  EXPECT_EQ(world.Call("intern", {Str("some name")}).value(), name);
+  EXPECT_EQ(world.Shown("_is_interned", {name}), "True");
+  EXPECT_EQ(world.Shown("_is_interned", {Str("some name")}), "False");
+  EXPECT_EQ(world.Shown("intern", {Bytes::Of("x")}), "TypeError: intern() argument must be str, not bytes");
+}
+
+TEST(SysModuleTest, SY82_AsyncGenHooks) {
+  SysTestWorld world;
+  Ref<Object> hook = NativeFunction::New("hook", [](Args) -> absl::StatusOr<Ref<Object>> { return None(); });
+  EXPECT_EQ(world.Shown("set_asyncgen_hooks", {Int::Of(1), Str("x")}),
+            "TypeError: callable finalizer expected, got str");
+  EXPECT_EQ(world.Shown("set_asyncgen_hooks", {Int::Of(1)}),
+            "TypeError: callable firstiter expected, got int");
+  EXPECT_EQ(world.Shown("set_asyncgen_hooks", {hook, hook}), "None");
+  EXPECT_EQ(world.Shown("get_asyncgen_hooks"),
+            "asyncgen_hooks(firstiter=<built-in function hook>, finalizer=<built-in function hook>)");
+  // The audit hook forbids the second of the two events: the first is taken back.
+  ASSERT_TRUE(world.sys()
+                  .auditor()
+                  .AddHook(NativeFunction::New("veto",
+                                               [](Args args) -> absl::StatusOr<Ref<Object>> {
+                                                 if (As<String>(args[0])->value() ==
+                                                     "sys.set_asyncgen_hook_firstiter") {
+                                                   return Raise(ErrorType::ValueError(), "no");
+                                                 }
+                                                 return None();
+                                               }))
+                  .value());
+  EXPECT_EQ(world.Shown("set_asyncgen_hooks", {None(), None()}), "ValueError: no");
+  EXPECT_EQ(world.thread().data().async_gen_finalizer, hook);
+  EXPECT_EQ(world.thread().data().async_gen_firstiter, hook);
+}
+
+TEST(SysModuleTest, SY47_AuditChecksItsArgumentsWithoutHooksToo) {
+  SysTestWorld world;
+  EXPECT_EQ(world.Shown("audit"), "TypeError: audit expected at least 1 argument, got 0");
+  EXPECT_EQ(world.Shown("audit", {Int::Of(1)}), "TypeError: audit() argument 1 must be str, not int");
+  EXPECT_EQ(world.Shown("audit", {String::Of(std::string_view("a\0b", 3))}),
+            "ValueError: embedded null character");
+  EXPECT_EQ(world.Shown("audit", {Str("e"), None()}), "None");
+}
+
+int TraceNothing(Object*, void*, int, Object*) { return 0; }
+
+TEST(SysModuleTest, SY59_TraceFunctionsAreReplacedBeforeTheOldOneDies) {
+  struct Retracer final : Object {
+    explicit Retracer(SysModule& sys, Ref<Object> next) : sys(sys), next(std::move(next)) {}
+    ~Retracer() override { EXPECT_TRUE(SetThreadHook(sys, HookKind::kTrace, &TraceNothing, next).ok()); }
+    const char* TypeName() const override { return "Retracer"; }
+    SysModule& sys;
+    const Ref<Object> next;
+  };
+  SysTestWorld world;
+  const uintptr_t version = world.interp().instrumentation_version();
+  ASSERT_TRUE(SetThreadHook(world.sys(), HookKind::kTrace, &TraceNothing,
+                            MakeRef<Retracer>(world.sys(), Str("from destructor")))
+                  .ok());
+  EXPECT_NE(world.interp().instrumentation_version(), version)
+      << "the first tracer makes instrumented code look";
+  // gh-98257: the destructor of the old object installs another one, which stays.
+  ASSERT_TRUE(SetThreadHook(world.sys(), HookKind::kTrace, &TraceNothing, Str("direct")).ok());
+  EXPECT_EQ(world.Shown("gettrace"), "'from destructor'");
+  EXPECT_EQ(world.sys().tracing_threads().load(kRelaxed), 1);
+  EXPECT_EQ(world.Shown("settrace", {None()}), "None");
+  EXPECT_EQ(world.Shown("gettrace"), "None");
+  EXPECT_EQ(world.sys().tracing_threads().load(kRelaxed), 0);
+}
+
+TEST(SysModuleTest, SY63_AllThreadsFormReachesTheOthers) {
+  SysTestWorld world;
+  ThreadState* other = world.interp().threads().New(Whence::kThreading);
+  ASSERT_TRUE(SetAllThreadsHook(world.sys(), HookKind::kProfile, &TraceNothing, Str("p")).ok());
+  EXPECT_EQ(other->data().profile.function, &TraceNothing);
+  EXPECT_EQ(world.Shown("getprofile"), "'p'");
+  EXPECT_EQ(world.sys().tracing_threads().load(kRelaxed), 2);
+  ASSERT_TRUE(SetAllThreadsHook(world.sys(), HookKind::kProfile, nullptr, nullptr).ok());
+  EXPECT_EQ(other->data().profile.object, nullptr);
+  EXPECT_EQ(world.sys().tracing_threads().load(kRelaxed), 0);
+  InterpreterThreads::Clear(*other);
+  InterpreterThreads::Delete(other);
+}
+
+TEST(SysModuleTest, SY60_TraceFunctionThatRaisesIsRemoved) {
+  SysTestWorld world;
+  Ref<Object> failing = NativeFunction::New("t", [](Args) -> absl::StatusOr<Ref<Object>> {
+    return Raise(ErrorType::ZeroDivisionError(), "in the tracer");
+  });
+  EXPECT_EQ(world.Shown("settrace", {failing}), "None");
+  const ThreadHook hook = world.thread().data().trace;
+  EXPECT_EQ(hook.function(hook.object.get(), nullptr, 0, nullptr), -1);
+  EXPECT_EQ(world.Shown("gettrace"), "None");
+  EXPECT_EQ(std::exchange(world.thread().data().current_exception, nullptr)->Message(), "in the tracer");
+}
+
+TEST(SysModuleTest, SY66_SnapshotsOfAllThreads) {
+  SysTestWorld world;
+  int frame = 0;
+  world.thread().data().current_frame.store(&frame, kRelease);
+  Ref<Error> handled = Error::New(ErrorType::ValueError(), "x");
+  std::atomic<int> step{0};
+  std::thread other([&] {
+    ThreadState* state = world.interp().threads().NewBound(Whence::kThreading);
+    state->Attach();
+    {
+      HandlingScope handling(state->data().exc_info, Error::New(ErrorType::KeyError(), "theirs"));
+      step = 1;
+      while (step != 2) {
+        DetachedScope detached(*state);
+        std::this_thread::yield();
+      }
+    }
+    InterpreterThreads::Clear(*state);
+    InterpreterThreads::DeleteCurrent();
+  });
+  {
+    DetachedScope detached(world.thread());
+    while (step != 1) std::this_thread::yield();
+  }
+  const auto frames = CurrentFrames(world.sys()).value();
+  ASSERT_EQ(frames.size(), 1u) << "a thread without a frame is absent";
+  EXPECT_EQ(frames[0].first, world.thread().thread_id());
+  EXPECT_EQ(frames[0].second, &frame);
+  const auto exceptions = CurrentExceptions(world.sys()).value();
+  ASSERT_EQ(exceptions.size(), 2u);
+  for (const auto& [ident, error] : exceptions) {
+    if (ident == world.thread().thread_id()) {
+      EXPECT_EQ(error, nullptr) << "idle";
+    } else {
+      EXPECT_EQ(error->Repr().value(), "KeyError('theirs')");
+    }
+  }
+  step = 2;
+  {
+    DetachedScope detached(world.thread());
+    other.join();
+  }
+  world.thread().data().current_frame.store(nullptr, kRelease);
+}
+
+TEST(SysModuleTest, SY67_GetFrameAsksTheHost) {
+  struct Host final : SysHost {
+    Ref<Object> Frame(int64_t depth) override { return depth < 2 ? Ref<Object>(Int::Of(depth)) : nullptr; }
+  };
+  Host host;
+  SysTestWorld world({}, &host);
+  EXPECT_EQ(world.Shown("_getframe"), "0");
+  EXPECT_EQ(world.Shown("_getframe", {Int::Of(-7)}), "0") << "negative is 0";
+  EXPECT_EQ(world.Shown("_getframe", {Int::Of(1)}), "1");
+  EXPECT_EQ(world.Shown("_getframe", {Int::Of(2)}), "ValueError: call stack is not deep enough");
+}
+
+TEST(SysModuleTest, SY80_BreakpointhookFollowsTheVariable) {
+  struct Host final : SysHost {
+    absl::StatusOr<Ref<Object>> Import(std::string_view name) override {
+      if (name != "my.hook") return Ref<Object>();
+      return Ref<Object>(
+          NativeFunction::New("hook", [](Args args) -> absl::StatusOr<Ref<Object>> { return args[0]; }));
+    }
+    absl::Status Warn(const ErrorType& category, const std::string& text) override {
+      warning = category.name() + ": " + text;
+      return absl::OkStatus();
+    }
+    std::string warning;
+  };
+  Host host;
+  RuntimeConfig config;
+  config.breakpoint = "my.hook";
+  {
+    SysTestWorld world(config, &host);
+    EXPECT_EQ(world.Shown("breakpointhook", {Int::Of(5)}), "5");
+  }
+  config.breakpoint = "0";
+  {
+    SysTestWorld world(config, &host);
+    EXPECT_EQ(world.Shown("breakpointhook"), "None");
+  }
+  config.breakpoint = "no.such";
+  SysTestWorld world(config, &host);
+  EXPECT_EQ(world.Shown("breakpointhook"), "None");
+  EXPECT_EQ(host.warning, "RuntimeWarning: Ignoring unimportable $PYTHONBREAKPOINT: \"no.such\"");
+}
+
+TEST(MonitoringTest, ToolsEventsAndVersions) {
+  SysTestWorld world;
+  Monitoring& monitoring = world.sys().monitoring();
+  const auto text = [](const absl::Status& status) { return std::string(status.message()); };
+  EXPECT_EQ(text(monitoring.UseTool(6, Str("x"))), "invalid tool 6 (must be between 0 and 5)");
+  ASSERT_TRUE(monitoring.UseTool(0, Str("debugger")).ok());
+  EXPECT_EQ(text(monitoring.UseTool(0, Str("other"))), "tool 0 is already in use");
+  EXPECT_EQ(text(monitoring.SetEvents(1, 1)), "tool 1 is not in use");
+  EXPECT_EQ(text(monitoring.SetEvents(0, 1 << 19)), "invalid event set 0x80000");
+  const uintptr_t version = world.interp().instrumentation_version();
+  ASSERT_TRUE(monitoring.SetEvents(0, 5).ok());
+  EXPECT_NE(world.interp().instrumentation_version(), version);
+  EXPECT_EQ(monitoring.active_events(), 5u);
+  const uintptr_t changed = world.interp().instrumentation_version();
+  ASSERT_TRUE(monitoring.SetEvents(0, 5).ok());
+  EXPECT_EQ(world.interp().instrumentation_version(), changed) << "nothing changed";
+  EXPECT_EQ(text(monitoring.RegisterCallback(0, 3, None()).status()),
+            "The callback can only be set for one event at a time");
+  EXPECT_TRUE(IsNone(monitoring.RegisterCallback(0, 4, Str("f")).value()));
+  EXPECT_EQ(monitoring.Callback(0, 2)->Repr().value(), "'f'");
+  ASSERT_TRUE(monitoring.FreeTool(0).ok());
+  EXPECT_EQ(monitoring.active_events(), 0u);
+  EXPECT_EQ(monitoring.Callback(0, 2), nullptr);
+  EXPECT_TRUE(IsNone(monitoring.GetTool(0).value()));
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
