@@ -1,0 +1,176 @@
+// Frozen modules and the path finder.
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "pyrt/importlock/frozen.h"
+#include "pyrt/importlock/importer_test_util.h"
+#include "pyrt/importlock/path_finder.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr uint8_t kCode[] = {1, 2, 3};
+
+FrozenTables Tables() {
+  FrozenTables tables;
+  tables.bootstrap = {{"core", kCode, 1}, {"twice", kCode, 1}};
+  tables.embedder = {{"twice", kCode, 2}, {"app", kCode, 2, true}};
+  tables.stdlib = {{"lib", kCode, 3}, {"excluded", nullptr, 0}, {"broken", kCode, 0}};
+  tables.test = {{"lib", kCode, 1}, {"hello", kCode, 3}};
+  tables.aliases = {{"hello", "original"}, {"lib", ""}};
+  return tables;
+}
+
+TEST(FrozenTest, B115_OrderOfTables) {
+  const FrozenTables tables = Tables();
+  EXPECT_EQ(tables.Find("twice", true).module->size, 1u) << "bootstrap before the embedder's";
+  EXPECT_EQ(tables.Find("lib", true).module->size, 3u) << "library before test";
+  EXPECT_TRUE(tables.Find("app", false).module->is_package) << "the embedder's count always";
+  EXPECT_EQ(tables.Find("core", false).status, FrozenStatus::kFound) << "essential";
+  EXPECT_EQ(tables.Find("lib", false).status, FrozenStatus::kDisabled);
+  EXPECT_EQ(tables.Find("hello", true).original, "original");
+  EXPECT_EQ(tables.Find("lib", true).original, "");
+  EXPECT_EQ(tables.Find("core", true).original, "core");
+  EXPECT_TRUE(UseFrozen(1, false));
+  EXPECT_FALSE(UseFrozen(-1, true));
+  EXPECT_TRUE(UseFrozen(0, true));
+}
+
+TEST(FrozenTest, B115_ErrorTexts) {
+  const FrozenTables tables = Tables();
+  const auto error = [&](std::string_view name, bool use) {
+    return MessageOf(FrozenError(tables.Find(name, use).status, name));
+  };
+  EXPECT_EQ(error("no", true), "ImportError: No such frozen object named 'no'");
+  EXPECT_EQ(error("lib", false),
+            "ImportError: Frozen modules are disabled and the frozen object named 'lib' is not essential");
+  EXPECT_EQ(error("excluded", true), "ImportError: Excluded frozen object named 'excluded'");
+  EXPECT_EQ(error("broken", true), "ImportError: Frozen object named 'broken' is invalid");
+  EXPECT_EQ(error(std::string_view("core\0x", 6), true),
+            "ImportError: No such frozen object named 'core\\x00x'")
+      << "gh-150633";
+}
+
+TEST(FrozenTest, FinderRunsTheCode) {
+  TestInterpreter interpreter;
+  const InterpreterAttached attached(interpreter);
+  const FrozenTables tables = Tables();
+  std::vector<size_t> run;
+  interpreter.importer->set_meta_path(List::Of(
+      {Ref<Object>(MakeRef<FrozenFinder>(tables, true, [&](const FrozenModule& module, const Ref<Object>&) {
+        run.push_back(module.size);
+        return absl::OkStatus();
+      }))}));
+  EXPECT_TRUE(interpreter.importer->Import("app").ok());
+  EXPECT_EQ(MessageOf(interpreter.importer->Import("excluded")),
+            "ImportError: Excluded frozen object named 'excluded'");
+  EXPECT_THAT(run, ElementsAre(2u));
+}
+
+class PathFinderTest : public ::testing::Test {
+ protected:
+  PathFinderTest() {
+    std::string pattern = ::testing::TempDir() + "/path_finder_XXXXXX";
+    EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
+    root = pattern;
+    const auto run = [this](const std::string& path, const Ref<Object>&) {
+      ran.push_back(path.substr(root.size() + 1));
+      return absl::OkStatus();
+    };
+    PathFinder::Options options;
+    options.suffixes = {{".one", "init.one", run}, {".two", "", run}};
+    options.native = &native;
+    finder = MakeRef<PathFinder>(importer.path(), options);
+    importer.path()->Append(String::Of(root));
+    importer.set_meta_path(List::Of({finder}));
+  }
+  ~PathFinderTest() override { std::filesystem::remove_all(root); }
+
+  void Write(const std::string& file, const std::string& content = "") {
+    const std::filesystem::path path = root + "/" + file;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << content;
+    finder->InvalidateCaches();
+  }
+
+  TestInterpreter interpreter;
+  InterpreterAttached attached{interpreter};
+  Importer& importer = *interpreter.importer;
+  ExtensionCache cache;
+  NativeModules native{interpreter.host, cache};
+  Ref<PathFinder> finder;
+  std::string root;
+  std::vector<std::string> ran;
+};
+
+TEST_F(PathFinderTest, PackagesBeforeFilesAndSuffixesInOrder) {
+  Write("m.two");
+  Write("m.one");
+  Write("p/init.one");
+  Write("p.one");
+  Write("p/c.two");
+  ASSERT_TRUE(importer.Import("m").ok());
+  ASSERT_TRUE(importer.Import("p.c").ok());
+  EXPECT_THAT(ran, ElementsAre("m.one", "p/init.one", "p/c.two"));
+  EXPECT_EQ(As<String>(*importer.Import("m").value()->GetAttr("__file__"))->value(), root + "/m.one");
+}
+
+TEST_F(PathFinderTest, DirectoriesWithoutPackageFileAreNamespaces) {
+  Write("space/a.one");
+  Write("elsewhere/space/b.one");
+  importer.path()->Append(String::Of(root + "/elsewhere"));
+  ASSERT_TRUE(importer.Import("space.a").ok());
+  ASSERT_TRUE(importer.Import("space.b").ok());
+  EXPECT_THAT(ran, ElementsAre("space/a.one", "elsewhere/space/b.one"));
+  Write("later/x.one");
+  Write("elsewhere/later.one");
+  ASSERT_TRUE(importer.Import("later").ok());
+  EXPECT_EQ(ran.back(), "elsewhere/later.one") << "a module anywhere is better than a namespace";
+}
+
+TEST_F(PathFinderTest, ListingsAreCachedUntilTheDirectoryChanges) {
+  Write("m.one");
+  EXPECT_FALSE(importer.Import("x").ok());
+  const uint64_t before = finder->listings();
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(importer.Import("y" + std::to_string(i)).ok());
+  EXPECT_EQ(finder->listings(), before);
+  std::ofstream(root + "/x.one") << "";
+  const timespec times[2] = {{1'000'000, 0}, {1'000'000, 5}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, root.c_str(), times, 0), 0);
+  EXPECT_TRUE(importer.Import("x").ok());
+  EXPECT_EQ(finder->listings(), before + 1);
+}
+
+TEST_F(PathFinderTest, NamesThatNoFileCanHave) {
+  Write("p/init.one");
+  Write("p/c.one");
+  for (const std::string name : {"p/c", "../p", "..", "p."}) {
+    EXPECT_FALSE(importer.Import(name).ok()) << name;
+  }
+  EXPECT_FALSE(importer.Import(std::string_view("p\0.one", 6)).ok());
+  EXPECT_TRUE(importer.Import("p.c").ok());
+}
+
+TEST_F(PathFinderTest, FilesThatAreNoNativeModules) {
+  Write("bad.so", "this is no shared object");
+  EXPECT_THAT(MessageOf(importer.Import("bad")), HasSubstr("ImportError: "));
+  std::filesystem::create_directory(root + "/folder.so");
+  finder->InvalidateCaches();
+  EXPECT_EQ(MessageOf(importer.Import("folder")), "ModuleNotFoundError: No module named 'folder'");
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
