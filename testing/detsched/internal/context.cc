@@ -122,9 +122,13 @@ void Context::Prepare(Entry entry) {
     asan_size_ = kStackSize;
   }
 #if PYRT_TSAN
-  // Entry functions never return: what ThreadSanitizer takes for the call stack would grow with each reuse.
-  if (tsan_fiber_ != nullptr) __tsan_destroy_fiber(tsan_fiber_);
-  tsan_fiber_ = __tsan_create_fiber(0);
+  // Entry functions never return: what ThreadSanitizer takes for the call stack grows by some frames with each
+  // use, and it has room for 65536. A new fiber costs a millisecond, so not every time.
+  static constexpr int kUsesOfTsanFiber = 500;
+  if (uses_++ % kUsesOfTsanFiber == 0) {
+    if (tsan_fiber_ != nullptr) __tsan_destroy_fiber(tsan_fiber_);
+    tsan_fiber_ = __tsan_create_fiber(0);
+  }
 #endif
 #if PYRT_ASAN
   __asan_unpoison_memory_region(stack_, kStackSize);

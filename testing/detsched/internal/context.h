@@ -59,6 +59,7 @@ class Context {
   const void* asan_bottom_ = nullptr;
   size_t asan_size_ = 0;
   void* tsan_fiber_ = nullptr;
+  int uses_ = 0;
 #if PYRT_DETSCHED_UCONTEXT
   ucontext_t ucontext_;
 #endif
