@@ -1,0 +1,242 @@
+// The store/load pairs on which pyrt's protocols stand, on real CPUs. See litmus.h.
+
+#include "pyrt/testing/litmus/litmus.h"
+
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/ceval_breaker/eval_breaker.h"
+#include "pyrt/gil/gil.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using litmus::Outcomes;
+
+void Report(const Outcomes& outcomes) {
+  std::cout << outcomes.ToString() << std::endl;
+  EXPECT_GT(outcomes.states, 0u);
+}
+
+struct Pair {
+  alignas(128) Atomic<uint32_t> x{0};
+  alignas(128) Atomic<uint32_t> y{0};
+  alignas(128) uint32_t first = 0;
+  alignas(128) uint32_t second = 0;
+};
+
+std::string Seen(const Pair& state) {
+  return std::to_string(state.first) + "," + std::to_string(state.second);
+}
+
+// ---- Controls: what the machine does, seen through this harness
+
+TEST(LitmusControlTest, StoreBufferingIsSeenWithoutAFence) {
+  if (litmus::Cpus().size() < 2) GTEST_SKIP() << "one CPU: no two threads run at once";
+  const Outcomes outcomes = litmus::Run<Pair>(
+      [](Pair& state) {
+        state.x.store(1, kRelaxed);
+        state.first = state.y.load(kRelaxed);
+      },
+      [](Pair& state) {
+        state.y.store(1, kRelaxed);
+        state.second = state.x.load(kRelaxed);
+      },
+      Seen, [](const Outcomes& so_far) { return so_far["0,0"] > 0; });
+  Report(outcomes);
+  // If this fails, the absence of outcomes below means nothing.
+  EXPECT_GT(outcomes["0,0"], 0u);
+}
+
+TEST(LitmusControlTest, StoreBufferingIsGoneWithSeqCst) {
+  const Outcomes outcomes = litmus::Run<Pair>(
+      [](Pair& state) {
+        state.x.store(1, kSeqCst);
+        state.first = state.y.load(kSeqCst);
+      },
+      [](Pair& state) {
+        state.y.store(1, kSeqCst);
+        state.second = state.x.load(kSeqCst);
+      },
+      Seen);
+  Report(outcomes);
+  EXPECT_EQ(outcomes["0,0"], 0u);
+}
+
+TEST(LitmusControlTest, MessagePassingByReleaseAndAcquire) {
+  const Outcomes outcomes = litmus::Run<Pair>(
+      [](Pair& state) {
+        state.x.store(1, kRelaxed);
+        state.y.store(1, kRelease);
+      },
+      [](Pair& state) {
+        state.first = state.y.load(kAcquire);
+        state.second = state.x.load(kRelaxed);
+      },
+      Seen);
+  Report(outcomes);
+  EXPECT_EQ(outcomes["1,0"], 0u);
+}
+
+// ---- AsymmetricFence
+
+TEST(LitmusTest, AsymmetricFenceOrdersItsTwoSides) {
+  const Outcomes outcomes = litmus::Run<Pair>(
+      [](Pair& state) {
+        state.x.store(1, kRelaxed);
+        AsymmetricFence::Light();
+        state.first = state.y.load(kRelaxed);
+      },
+      [](Pair& state) {
+        state.y.store(1, kRelaxed);
+        AsymmetricFence::Heavy();
+        state.second = state.x.load(kRelaxed);
+      },
+      Seen);
+  Report(outcomes);
+  EXPECT_EQ(outcomes["0,0"], 0u);
+}
+
+// ---- The thread's word against a stopper: tstate/internal/thread_state_word.h and stop_the_world.cc, in
+// miniature. x is the word, y the token.
+
+constexpr uint32_t kDetachedWord = 0;
+constexpr uint32_t kAttachedWord = 1;
+constexpr uint32_t kSuspendedWord = 2;
+
+bool Move(Atomic<uint32_t>& word, uint32_t from, uint32_t to) {
+  return word.compare_exchange_strong(from, to, kAcqRel, kRelaxed);
+}
+
+TEST(LitmusTest, AttachAgainstStop) {
+  const Outcomes outcomes =
+      litmus::Run<Pair>([](Pair& state) { state.first = Move(state.x, kDetachedWord, kAttachedWord); },
+                        [](Pair& state) {
+                          if (!Move(state.x, kDetachedWord, kSuspendedWord)) {
+                            state.y.fetch_or(1, kAcqRel);
+                            state.second = 1;  // has left a token
+                          }
+                        },
+                        [](const Pair& state) {
+                          return std::string(state.first ? "attached" : "not attached") +
+                                 (state.second ? ", token" : ", suspended");
+                        });
+  Report(outcomes);
+  EXPECT_EQ(outcomes["attached, suspended"], 0u);
+  EXPECT_EQ(outcomes["not attached, token"], 0u);
+}
+
+struct Detaching : Pair {
+  Detaching() { x.store(kAttachedWord, kRelaxed); }
+};
+
+// The thread stores, then looks for a token; the stopper leaves a token, then looks at the word. That neither
+// sees the other is allowed at the first look, and must not outlive the fence.
+TEST(LitmusTest, DetachAgainstStop) {
+  const Outcomes outcomes = litmus::Run<Detaching>(
+      [](Detaching& state) {
+        state.x.store(kDetachedWord, kRelease);
+        AsymmetricFence::Light();
+        state.first = state.y.load(kRelaxed);
+      },
+      [](Detaching& state) {
+        state.y.fetch_or(1, kAcqRel);
+        state.second = Move(state.x, kDetachedWord, kSuspendedWord) ? 1 : 0;
+        if (state.second == 0) {
+          AsymmetricFence::Heavy();
+          if (Move(state.x, kDetachedWord, kSuspendedWord)) state.second = 2;
+        }
+      },
+      [](const Detaching& state) {
+        static constexpr const char* kLooks[] = {"never", "first look", "after the fence"};
+        return std::string(state.first ? "token seen" : "token missed") +
+               ", suspended: " + kLooks[state.second];
+      });
+  Report(outcomes);
+  EXPECT_EQ(outcomes["token missed, suspended: never"], 0u);
+}
+
+// ---- EvalBreaker: who clears the bit and then looks at the data misses nothing.
+
+struct Published {
+  alignas(128) EvalBreaker breaker;
+  alignas(128) Atomic<uint32_t> data{0};
+  alignas(128) uint32_t seen = 0;
+};
+
+TEST(LitmusTest, PublishAgainstClear) {
+  const Outcomes outcomes = litmus::Run<Published>(
+      [](Published& state) {
+        state.data.store(1, kRelaxed);
+        state.breaker.Set(BreakerEvent::kCallsToDo);
+      },
+      [](Published& state) {
+        state.breaker.Clear(BreakerEvent::kCallsToDo);
+        state.seen = state.data.load(kRelaxed);
+      },
+      [](const Published& state) {
+        const bool set = state.breaker.IsSet(BreakerEvent::kCallsToDo);
+        return std::string(set ? "bit set" : "bit clear") + (state.seen ? ", data seen" : ", data missed");
+      });
+  Report(outcomes);
+  EXPECT_EQ(outcomes["bit clear, data missed"], 0u);
+}
+
+// ---- The shipping Gil: a biased take against the thread that revokes the bias.
+
+struct BiasState {
+  struct Thread {
+    Atomic<uintptr_t> word{0};
+    GilHolder holder{&word, 1};
+  };
+  Gil gil{/*enabled=*/true};
+  alignas(128) Thread threads[2];
+  alignas(128) Atomic<uint32_t> inside{0};
+  uint32_t saw[2] = {0, 0};
+  uint32_t order[2] = {0, 0};
+  uint32_t next = 0;  // guarded by the GIL
+  bool biased = false;
+
+  BiasState() {
+    // The first thread earns the bias: 4096 takes in a row.
+    for (int i = 0; i < 5000 && gil.Stats().bias_grants == 0; i += 100) {
+      for (int j = 0; j < 100; ++j) Use(0, false);
+    }
+    biased = gil.Stats().bias_grants != 0;
+  }
+  ~BiasState() {
+    for (Thread& thread : threads) gil.Forget(thread.holder);
+  }
+  void Use(int self, bool look) {
+    if (gil.Take(threads[self].holder) != Gil::TakeResult::kTaken) return;
+    if (look) {
+      saw[self] += inside.fetch_add(1, kRelaxed);
+      order[self] = ++next;
+      saw[self] += inside.fetch_sub(1, kRelaxed) - 1;
+    }
+    gil.Drop(threads[self].holder);
+  }
+};
+
+TEST(LitmusTest, BiasedTakeAgainstRevocation) {
+  const Outcomes outcomes = litmus::Run<BiasState, 64>(
+      [](BiasState& state) { state.Use(0, true); }, [](BiasState& state) { state.Use(1, true); },
+      [](const BiasState& state) -> std::string {
+        if (!state.biased) return "no bias";
+        if (state.saw[0] != 0 || state.saw[1] != 0) return "both inside";
+        if (state.gil.locked()) return "still held";
+        if (state.gil.Stats().waiting != 0) return "somebody waits";
+        return state.order[0] < state.order[1] ? "the biased thread first" : "the revoker first";
+      });
+  Report(outcomes);
+  EXPECT_EQ(outcomes["no bias"], 0u);
+  EXPECT_EQ(outcomes["both inside"], 0u);
+  EXPECT_EQ(outcomes["still held"], 0u);
+  EXPECT_EQ(outcomes["somebody waits"], 0u);
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
