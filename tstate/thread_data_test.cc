@@ -153,14 +153,14 @@ TEST(DataStackTest, B065_ChunksDoubleUntilTheRequestAndItsOverheadFit) {
 
 TEST(DataStackTest, B065_OneEmptiedChunkIsKept) {
   DataStack stack;
-  DataStack::Word* const a = stack.Push(1500);
-  DataStack::Word* const b = stack.Push(1500);
+  DataStack::Word* const a = stack.Push(3000);
+  DataStack::Word* const b = stack.Push(3000);
   ASSERT_EQ(stack.chunks(), 2u);
   EXPECT_FALSE(stack.has_cached_chunk());
   stack.Pop(b);
   EXPECT_EQ(stack.chunks(), 1u);
   EXPECT_TRUE(stack.has_cached_chunk());
-  EXPECT_EQ(stack.Push(1500), b);
+  EXPECT_EQ(stack.Push(3000), b);
   EXPECT_FALSE(stack.has_cached_chunk());
   stack.Pop(b);
   stack.Pop(a);
