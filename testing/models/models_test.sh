@@ -27,7 +27,7 @@ rows=0
 verify() {  # outcome, defines...
   local expected="$1" seen optimise=-O1 started=$EPOCHREALTIME
   shift
-  [[ "$expected" == holds ]] || optimise=-O0  # an error is found at once
+  [[ "$expected" == holds && "$*" == *-DN=3* ]] || optimise=-O0  # compiling would take longer than it saves
   rm -f pan* ./*.trail
   spin -a "$@" "$model" >spin.log 2>&1 || { cat spin.log; exit 1; }
   gcc "$optimise" -w -DSAFETY -DMEMLIM=2000 -o pan pan.c
