@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstring>
 #include <functional>
 #include <set>
 #include <stdexcept>
@@ -100,6 +101,20 @@ TEST(EngineScheduleTest, EveryWidthWrapsAsItsTypeDoes) {
       DETSCHED_CHECK(!flag.exchange(true, kRelaxed) && flag.load(kRelaxed));
     });
     s.Run();
+  });
+}
+
+TEST(EngineScheduleTest, MemoryThatIsWrittenBarelyBeginsANewLife) {
+  ExpectAll([](Schedule& s) {
+    Atomic<uint32_t> word{1};
+    s.Spawn("a", [&] {
+      word.store(2, kRelaxed);
+      std::memset(static_cast<void*>(&word), 0, sizeof(word));  // as if it had come back from an allocator
+      DETSCHED_CHECK(word.load(kRelaxed) == 0);
+      DETSCHED_CHECK(word.fetch_add(5, kRelaxed) == 0);
+    });
+    s.Run();
+    DETSCHED_CHECK(word.load(kRelaxed) == 5);
   });
 }
 

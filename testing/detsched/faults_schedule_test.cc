@@ -309,6 +309,26 @@ TEST(FaultsScheduleTest, AChildMayNotReadWhatAnotherThreadWasWriting) {
   EXPECT_TRUE(explore(true).ok());
 }
 
+TEST(FaultsScheduleTest, ThreadsOfTheChildRaceAsEver) {
+  const Result result = Explore(Options::Exhaustive(2), [](Schedule& s) {
+    static Plain<int>* data;
+    Plain<int> fresh{0};
+    data = &fresh;
+    s.Spawn("other", [&] { fresh.Set(1); });
+    s.Spawn("forker", [&] {
+      ForkProcess();
+      fresh.Set(2);  // whatever became of the other one's write
+      OsThread thread;
+      DETSCHED_CHECK(thread.Start([](void*) { data->Set(3); }, nullptr) == 0);
+      fresh.Set(4);
+      thread.Join();
+    });
+    s.Run();
+  });
+  EXPECT_EQ(result.failure, Failure::kRace);
+  EXPECT_THAT(result.message, HasSubstr("by thread 2"));
+}
+
 // ---- Failures of the code under test
 
 TEST(FaultsScheduleTest, FatalErrorsAndExceptionsFailTheSchedule) {

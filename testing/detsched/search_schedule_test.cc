@@ -113,7 +113,7 @@ Program RandomProgram(std::mt19937& random) {
   for (auto& fiber : program) {
     fiber.resize(program.size() == 2 ? 2 + random() % 3 : 1 + random() % 2);
     for (Access& access : fiber) {
-      access.kind = static_cast<int>(random() % 8);
+      access.kind = static_cast<int>(random() % 9);
       access.variable = static_cast<int>(random() % 3);
       static constexpr std::memory_order kOrders[] = {kRelaxed, kAcqRel, kSeqCst};
       access.order = kOrders[random() % 3];
@@ -151,6 +151,9 @@ std::map<std::string, uint64_t> Outcomes(const Program& program, const Options& 
               break;
             case 7:
               AsymmetricFence::Light();
+              break;
+            case 8:
+              CpuRelax();
               break;
           }
         }

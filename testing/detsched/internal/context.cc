@@ -105,11 +105,6 @@ Context::~Context() {
   if (stack_ != nullptr) ::munmap(stack_ - PageSize(), kStackSize + PageSize());
 }
 
-bool Context::OwnsAddress(const void* address) const {
-  const char* byte = static_cast<const char*>(address);
-  return stack_ != nullptr && byte >= stack_ && byte < stack_ + kStackSize;
-}
-
 void Context::Prepare(Entry entry) {
   if (stack_ == nullptr) {
     const size_t guard = PageSize();

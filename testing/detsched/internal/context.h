@@ -43,9 +43,6 @@ class Context {
   // First thing of an entry function.
   static void Entered();
 
-  // Whether `address` lies on this context's own stack.
-  bool OwnsAddress(const void* address) const;
-
   static constexpr size_t kStackSize = 256 * 1024;
 
  private:

@@ -221,7 +221,7 @@ class Engine {
   int start_failures_ = 0;
   uint64_t next_pid_ = 0;
   bool forked_ = false;
-  bool body_ended_ = false;
+  uint32_t vanished_ = 0;  // mask: was there at the last fork
   bool spawned_ = false;
 
   Failure failure_ = Failure::kNone;

@@ -113,6 +113,9 @@ AtomicLocation& Memory::Locate(int self, ThreadMemory& thread, const void* addre
   AtomicLocation& location = *atomics_.FindOrAdd(address, &added);
   if (added) {
     InitialStore(location, ReadMemory(address, size));
+  } else if (location.stores[location.newest % kHistory].value != ReadMemory(address, size)) {
+    // Written past us: memory that was given back and is used again without a constructor.
+    InitialStore(location, ReadMemory(address, size));
   } else if (location.created > thread.known.before.at[location.creator]) {
     *race = {true, location.creator, "construction of the atomic", location.created_at};
   }
@@ -210,20 +213,19 @@ Race Memory::ReadPlain(int self, ThreadMemory& thread, const void* address, Site
   return race;
 }
 
-Race Memory::WritePlain(int self, ThreadMemory& thread, const void* address, Site site, bool lenient) {
+Race Memory::WritePlain(int self, ThreadMemory& thread, const void* address, Site site, uint32_t gone) {
   bool added;
   PlainLocation& location = *plains_.FindOrAdd(address, &added);
   if (added) ResetPlain(location);
   Race race;
-  if (!lenient) {
-    if (location.writer >= 0 && !thread.known.before.Covers(location.writer, location.written)) {
-      race = {true, location.writer, "write", location.written_at};
-    }
-    for (int i = 0; i < kMaxFibers; ++i) {
-      if (location.read.at[i] > thread.known.before.at[i]) {
-        race = {true, i, "read", location.read_at[i]};
-        break;
-      }
+  const auto alive = [gone](int fiber) { return (gone >> fiber & 1) == 0; };
+  if (location.writer >= 0 && alive(location.writer) &&
+      !thread.known.before.Covers(location.writer, location.written)) {
+    race = {true, location.writer, "write", location.written_at};
+  }
+  for (int i = 0; i < kMaxFibers && !race.found; ++i) {
+    if (location.read.at[i] > thread.known.before.at[i] && alive(i)) {
+      race = {true, i, "read", location.read_at[i]};
     }
   }
   location.read.Reset();

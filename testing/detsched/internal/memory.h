@@ -149,9 +149,10 @@ class Memory {
   void LightFence(int self, ThreadMemory& thread);
   void HeavyFence(int self, ThreadMemory& thread);
 
-  // `lenient`: the other threads are gone (a forked child); only a read of what they wrote races.
+  // `gone`: the threads (a mask) that were left behind by a fork. They access nothing any more, so a write may
+  // follow what they did; but a read of what they wrote races.
   Race ReadPlain(int self, ThreadMemory& thread, const void* address, Site site);
-  Race WritePlain(int self, ThreadMemory& thread, const void* address, Site site, bool lenient);
+  Race WritePlain(int self, ThreadMemory& thread, const void* address, Site site, uint32_t gone);
 
   // The child of a fork finds in memory all that thread `other`, which is not in it, had stored. That orders
   // nothing: what `other` was in the middle of stays a race.

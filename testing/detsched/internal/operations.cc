@@ -138,7 +138,7 @@ void Engine::PlainRead(const void* address, Site site) {
 }
 
 void Engine::PlainWrite(const void* address, Site site) {
-  const Race race = memory_.WritePlain(current_, self().memory, address, site, forked_);
+  const Race race = memory_.WritePlain(current_, self().memory, address, site, vanished_);
   Log(Op::kPlainWrite, address, site);
   if (race.found) ReportRace(race, "write", address, site);
 }
@@ -221,7 +221,7 @@ int Engine::FutexWake(const void* word, int count, Site site) {
 }
 
 int64_t Engine::MonotonicNow() {
-  Point(Effect::kNone);
+  Point(options_.clock_jumps == 0 ? Effect::kNone : Effect::kGlobal);
   if (Fault(&clock_jumps_, options_.clock_jumps)) now_ += options_.clock_jump;
   Log(Op::kClock, nullptr, Site{}).after = static_cast<uint64_t>(now_ - kStartOfTime);
   return now_;
@@ -304,6 +304,7 @@ int Engine::Fork() {
     if (i == current_) continue;
     memory_.SeeAllOf(i, fibers_[i].memory, thread);
     if (fibers_[i].state != FiberState::kExited) EndFiber(i, FiberState::kVanished);
+    vanished_ |= uint32_t{1} << i;
   }
   forked_ = true;
   self().native_id = pid;
