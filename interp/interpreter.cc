@@ -148,6 +148,7 @@ void Interpreter::Clear(ThreadState& thread) {
   dict_.reset();
   at_exit_.Clear();
   at_exit_.RunLowLevel();
+  if (hooks.clear != nullptr) hooks.clear(hooks.context, *this);
   // The tables last: destructors use them (IN-46), sys and builtins after everything else.
   for (const Table table : {Table::kImporter, Table::kModules, Table::kSysDict, Table::kBuiltins}) {
     static_cast<void>(set_table(table, nullptr));

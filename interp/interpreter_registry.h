@@ -41,6 +41,9 @@ struct InterpreterHooks {
   // The ExplicitMerge event (GIL-disabled build) and the JitInvalidateCold event.
   void (*merge_references)(void* context, ThreadState& thread) = nullptr;
   void (*sweep_executors)(void* context, ThreadState& thread) = nullptr;
+  // Inside Interpreter::Clear, when the thread states are cleared and the tables are not: whoever keeps objects
+  // for the interpreter gives them up.
+  void (*clear)(void* context, Interpreter& interp) = nullptr;
   // Waits for the interpreter's non-daemon threads (threading._shutdown). A failure ends the waiting.
   absl::Status (*join_threads)(void* context, Interpreter& interp) = nullptr;
   // How many threads of the interpreter the finalizer would have to join. Any state; takes no lock that is

@@ -145,6 +145,13 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
             const RuntimeOptions& host = static_cast<Runtime*>(context)->options_;
             if (host.sweep_executors != nullptr) host.sweep_executors(host.context, thread);
           },
+      .clear =
+          [](void* context, Interpreter& interp) {
+            const std::vector<Subsystem>& subsystems = static_cast<Runtime*>(context)->subsystems_;
+            for (auto it = subsystems.rbegin(); it != subsystems.rend(); ++it) {
+              if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
+            }
+          },
       .join_threads = [](void*, Interpreter& interp) { return Thread::JoinAll(interp); },
       .joinable_threads = [](void*, Interpreter& interp) { return Thread::Joinable(interp); },
   });
@@ -224,9 +231,6 @@ void Runtime::TearDown(Interpreter& interp, ThreadState& thread) {
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
     if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
   }
-  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
-    if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
-  }
   interp.Clear(thread);
 }
 
@@ -285,12 +289,7 @@ void Runtime::EndRemainingInterpreters(ThreadState& thread) {
 int Runtime::Flush(Interpreter& interp) {
   int status = 0;
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
-    if (it->flush == nullptr) continue;
-    const absl::Status flushed = it->flush(it->context, interp);
-    if (flushed.ok()) continue;
-    interp.registry().hooks().unraisable(this, flushed, "Exception ignored while flushing sys.stdout",
-                                         nullptr);
-    status = -1;
+    if (it->flush != nullptr && !it->flush(it->context, interp)) status = -1;
   }
   return status;
 }
@@ -357,9 +356,6 @@ int Runtime::FinalizeNow() {
     if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
   }
   if (Flush(interp) != 0) status = -1;
-  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
-    if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
-  }
   Fork::Clear();
   interp.Clear(thread);
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {

@@ -55,7 +55,7 @@ class RuntimeTest : public testing::Test {
                 EXPECT_FALSE(interp.is_main() && Runtime::IsInitialized()) << "RT-12";
                 return recorder.Step("main", &interp);
               },
-          .flush = [](void*, Interpreter& interp) { return recorder.Step("flush", &interp); },
+          .flush = [](void*, Interpreter& interp) { return recorder.Step("flush", &interp).ok(); },
           .finalize_modules =
               [](void*, Interpreter& interp) {
                 if (interp.is_main()) {
@@ -169,15 +169,14 @@ TEST_F(RuntimeTest, B130_OrderOfTheEnd) {
   EXPECT_EQ(Runtime::Finalize(), 0);
   EXPECT_THAT(recorder.log,
               ElementsAre("atexit initialized", "call initialized", "flush 0", "collect", "modules 0",
-                          "flush 0", "clear 0", "cpython.PyInterpreterState_Clear",
-                          "low-level atexit finalizing", "process", "exit function finalizing"));
+                          "flush 0", "cpython.PyInterpreterState_Clear", "low-level atexit finalizing",
+                          "clear 0", "process", "exit function finalizing"));
 }
 
 TEST_F(RuntimeTest, B135_AFlushThatFailsMakesFinalizeFail) {
   Start();
   recorder.fail_at = "flush";
   EXPECT_EQ(Runtime::Finalize(), -1);
-  EXPECT_EQ(recorder.unraisable.size(), 2u);
   recorder.fail_at.clear();
   EXPECT_EQ(InChild([] {
               Start();
@@ -322,9 +321,9 @@ TEST_F(RuntimeTest, B134_LiveSubinterpretersAreEndedBeforeThePointOfNoReturnWith
   EXPECT_THAT(recorder.warnings,
               ElementsAre("RuntimeWarning: remaining subinterpreters; close them with Interpreter.close()"));
   EXPECT_THAT(recorder.log,
-              ElementsAre("atexit initialized 2", "modules 2", "clear 2", "cpython.PyInterpreterState_Clear",
-                          "atexit initialized 1", "modules 1", "clear 1", "cpython.PyInterpreterState_Clear",
-                          "flush 0", "modules 0", "flush 0", "clear 0", "cpython.PyInterpreterState_Clear",
+              ElementsAre("atexit initialized 2", "modules 2", "cpython.PyInterpreterState_Clear", "clear 2",
+                          "atexit initialized 1", "modules 1", "cpython.PyInterpreterState_Clear", "clear 1",
+                          "flush 0", "modules 0", "flush 0", "cpython.PyInterpreterState_Clear", "clear 0",
                           "process"));
 }
 

@@ -26,10 +26,12 @@ struct Subsystem {
   absl::Status (*init_core)(void* context, Interpreter& interp) = nullptr;
   absl::Status (*init_main)(void* context, Interpreter& interp) = nullptr;
 
-  // On the way down, attached. `flush`: standard streams; a failure becomes Finalize's -1. Called twice.
-  absl::Status (*flush)(void* context, Interpreter& interp) = nullptr;
+  // On the way down, attached. `flush`: standard streams of the main interpreter; false if something could not
+  // be written (it reports that itself), which becomes Finalize's -1. Called twice.
+  bool (*flush)(void* context, Interpreter& interp) = nullptr;
   void (*finalize_modules)(void* context, Interpreter& interp) = nullptr;
-  // Right before the interpreter is cleared: drop every reference to its objects.
+  // Inside the interpreter's clear, after its audit event and its low-level exit callbacks: drop every
+  // reference to its objects.
   void (*clear_interpreter)(void* context, Interpreter& interp) = nullptr;
   // Once, after the main interpreter was cleared; the current thread state still exists. Audit hooks go here.
   void (*finalize_process)(void* context) = nullptr;
