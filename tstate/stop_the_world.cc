@@ -1,5 +1,6 @@
 #include "pyrt/tstate/stop_the_world.h"
 
+#include <algorithm>
 #include <array>
 #include <cinttypes>
 
@@ -13,8 +14,9 @@ constexpr uint32_t kHandingOut = uint32_t{1} << 30;
 
 // How long the stopper looks before it sleeps. With a CPU for every thread that is to stop the answer comes
 // within a microsecond; with fewer, spinning keeps a CPU from the ones that are waited for.
-constexpr int64_t kSpinWithCpus = 30 * kNanosPerMicro;
-constexpr int64_t kSpinWithoutCpus = 2 * kNanosPerMicro;
+// So where CPUs are short the stopper gives its own away between looks, which costs less than sleeping and being
+// woken, as long as the others need little time to come to a poll.
+constexpr int64_t kSpin = 50 * kNanosPerMicro;
 constexpr int kLooksPerScan = 64;  // about 1 us
 
 Timeout Remaining(Deadline deadline) {
@@ -85,16 +87,15 @@ uint32_t StopTheWorld::LookAgain() {
 bool StopTheWorld::WaitForOthers(Deadline deadline) {
   StopCounter& counter = state_.counter;
   if (counter.Done()) return true;
-  int64_t until = MonotonicNow();
   const bool a_cpu_each = counter.remaining() < static_cast<uint32_t>(UsableCpus());
-  until += a_cpu_each ? kSpinWithCpus : kSpinWithoutCpus;
-  if constexpr (kDetsched) until = 0;
+  const int64_t until = kDetsched ? 0 : std::min<int64_t>(deadline, MonotonicNow() + kSpin);
   do {
     for (int look = 0; look < (kDetsched ? 1 : kLooksPerScan); ++look) {
       if (counter.Done()) return true;
       CpuRelax();
     }
     LookAgain();
+    if (!a_cpu_each) YieldCpu();
   } while (MonotonicNow() < until);
   if (counter.Done()) return true;
 
