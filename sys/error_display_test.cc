@@ -1,0 +1,257 @@
+#include "pyrt/sys/error_display.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/function.h"
+#include "pyrt/runtime/object/values.h"
+#include "pyrt/sys/exit_status.h"
+#include "pyrt/sys/sys_test_world.h"
+#include "pyrt/sys/text_stream.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+// A stream object that is no file: collects what is written.
+class Collector final : public Object {
+ public:
+  const char* TypeName() const override { return "Collector"; }
+  absl::StatusOr<Ref<Object>> GetAttr(std::string_view name) override {
+    if (name == "write") {
+      return Ref<Object>(NativeFunction::New("write", [this](Args args) -> absl::StatusOr<Ref<Object>> {
+        if (on_write) on_write();
+        text += As<String>(args[0])->value();
+        return None();
+      }));
+    }
+    if (name == "flush") {
+      return Ref<Object>(NativeFunction::New("flush", [this](Args) -> absl::StatusOr<Ref<Object>> {
+        if (fail_flush) return Raise(ErrorType::OSError(), "cannot flush");
+        return None();
+      }));
+    }
+    return Object::GetAttr(name);
+  }
+  std::string Take() { return std::exchange(text, ""); }
+
+  std::string text;
+  bool fail_flush = false;
+  std::function<void()> on_write;
+};
+
+class ErrorDisplayTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    world_.dict().Set("stdout", out_);
+    world_.dict().Set("stderr", err_);
+  }
+  static Ref<Error> ValueError(const char* text) { return Error::New(ErrorType::ValueError(), text); }
+  static Ref<Object> Raiser(const ErrorType& type, const char* text) {
+    return NativeFunction::New(
+        "raiser", [&type, text](Args) -> absl::StatusOr<Ref<Object>> { return Raise(type, "%s", text); });
+  }
+
+  SysTestWorld world_;
+  Ref<Collector> out_ = MakeRef<Collector>();
+  Ref<Collector> err_ = MakeRef<Collector>();
+};
+
+TEST_F(ErrorDisplayTest, ChainsPrintCausesAndContexts) {
+  Ref<Error> first = ValueError("first");
+  Ref<Error> second = Error::New(ErrorType::KeyError(), "second");
+  second->set_context(first);
+  EXPECT_EQ(FormatError(*second),
+            "ValueError: first\n\nDuring handling of the above exception, another exception occurred:\n\n"
+            "KeyError: 'second'\n");
+  second->set_cause(first);
+  EXPECT_EQ(FormatError(*second),
+            "ValueError: first\n\nThe above exception was the direct cause of the following exception:\n\n"
+            "KeyError: 'second'\n");
+  second->set_cause(nullptr);
+  EXPECT_EQ(FormatError(*second), "KeyError: 'second'\n") << "raise ... from None";
+  EXPECT_EQ(ErrorLine(*Error::New(ErrorType::KeyboardInterrupt(), std::vector<Ref<Object>>{})),
+            "KeyboardInterrupt\n");
+}
+
+TEST_F(ErrorDisplayTest, B126_UncaughtGoesThroughExcepthookAndIsKept) {
+  Ref<Error> error = ValueError("x");
+  EXPECT_EQ(PrintUncaught(world_.sys(), error), std::nullopt);
+  EXPECT_EQ(err_->Take(), "ValueError: x\n");
+  EXPECT_EQ(world_.dict().Find("last_exc"), error);
+  EXPECT_EQ(world_.dict().Find("last_value"), error);
+}
+
+TEST_F(ErrorDisplayTest, B126_MissingHookNoneHookAndFailingHook) {
+  world_.dict().Delete("excepthook");
+  EXPECT_EQ(PrintUncaught(world_.sys(), ValueError("x")), std::nullopt);
+  EXPECT_EQ(err_->Take(), "sys.excepthook is missing\nValueError: x\n");
+  world_.dict().Set("excepthook", None());
+  (void)PrintUncaught(world_.sys(), ValueError("x"));
+  EXPECT_EQ(
+      err_->Take(),
+      "Error in sys.excepthook:\nTypeError: 'NoneType' object is not callable\n\nOriginal exception was:\n"
+      "ValueError: x\n");
+  world_.dict().Set("excepthook", Raiser(ErrorType::SystemExit(), "bye"));
+  EXPECT_EQ(PrintUncaught(world_.sys(), ValueError("x")), 1);
+  EXPECT_EQ(err_->Take(), "bye\n");
+}
+
+TEST_F(ErrorDisplayTest, B126_StderrNoneIsSilentAndMissingIsNot) {
+  world_.dict().Set("stderr", None());
+  (void)PrintUncaught(world_.sys(), ValueError("x"));
+  world_.dict().Delete("stderr");
+  ::testing::internal::CaptureStderr();
+  (void)PrintUncaught(world_.sys(), ValueError("x"));
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "object repr     : ValueError('x')\nlost sys.stderr\n");
+}
+
+TEST_F(ErrorDisplayTest, B126_AuditVetoOfExcepthook) {
+  const ErrorType* veto = &ErrorType::RuntimeError();
+  ASSERT_TRUE(world_.sys()
+                  .auditor()
+                  .AddHook(NativeFunction::New("h",
+                                               [&](Args args) -> absl::StatusOr<Ref<Object>> {
+                                                 if (As<String>(args[0])->value() != "sys.excepthook")
+                                                   return None();
+                                                 return Raise(*veto, "veto");
+                                               }))
+                  .value());
+  (void)PrintUncaught(world_.sys(), ValueError("x"));
+  EXPECT_EQ(err_->Take(), "") << "RuntimeError stops it silently";
+  veto = &ErrorType::KeyError();
+  (void)PrintUncaught(world_.sys(), ValueError("x"));
+  EXPECT_EQ(err_->Take(), "Exception ignored in audit hook:\nKeyError: 'veto'\nValueError: x\n");
+}
+
+TEST_F(ErrorDisplayTest, B125_SystemExitPrintsItsMessage) {
+  EXPECT_EQ(PrintUncaught(world_.sys(), Error::New(ErrorType::SystemExit(), {Int::Of(3)})), 3);
+  EXPECT_EQ(err_->Take(), "");
+  EXPECT_EQ(PrintUncaught(world_.sys(), Error::New(ErrorType::SystemExit(), "text")), 1);
+  EXPECT_EQ(err_->Take(), "text\n");
+  EXPECT_FALSE(world_.dict().Contains("last_exc"));
+}
+
+TEST_F(ErrorDisplayTest, B127_UnraisableHookChain) {
+  WriteUnraisable(world_.sys(), ValueError("x"), nullptr, Int::Of(7));
+  EXPECT_EQ(err_->Take(), "Exception ignored in: 7\nValueError: x\n");
+  WriteUnraisable(world_.sys(), ValueError("x"), "Exception ignored on threading shutdown", nullptr);
+  EXPECT_EQ(err_->Take(), "Exception ignored on threading shutdown:\nValueError: x\n");
+  for (const bool missing : {false, true}) {
+    if (missing) {
+      world_.dict().Delete("unraisablehook");
+    } else {
+      world_.dict().Set("unraisablehook", None());
+    }
+    WriteUnraisable(world_.sys(), ValueError("x"), nullptr, Int::Of(7));
+    EXPECT_EQ(err_->Take(), "Exception ignored in: 7\nValueError: x\n");
+  }
+  world_.dict().Set("unraisablehook", Raiser(ErrorType::KeyError(), "hook"));
+  WriteUnraisable(world_.sys(), ValueError("x"), nullptr, Int::Of(7));
+  EXPECT_EQ(err_->Take(),
+            "Exception ignored in sys.unraisablehook: <built-in function raiser>\nKeyError: 'hook'\n")
+      << "the original is lost";
+}
+
+TEST_F(ErrorDisplayTest, B127_UnraisableArgumentsAreChecked) {
+  EXPECT_EQ(world_.Shown("unraisablehook", {Int::Of(1)}),
+            "TypeError: sys.unraisablehook argument type must be UnraisableHookArgs");
+  std::string seen;
+  world_.dict().Set("unraisablehook", NativeFunction::New("h", [&](Args args) -> absl::StatusOr<Ref<Object>> {
+                      seen = args[0]->Repr().value();
+                      return None();
+                    }));
+  WriteUnraisable(world_.sys(), ValueError("x"), "msg", nullptr);
+  EXPECT_EQ(
+      seen,
+      "UnraisableHookArgs(exc_type=<class 'ValueError'>, exc_value=ValueError('x'), exc_traceback=None, "
+      "err_msg='msg', object=None)");
+}
+
+TEST_F(ErrorDisplayTest, SY19_DisplayHook) {
+  Ref<Object> builtins = world_.interp().table(Interpreter::Table::kBuiltins);
+  EXPECT_EQ(world_.Shown("displayhook", {None()}), "None");
+  EXPECT_EQ(out_->Take(), "");
+  EXPECT_EQ(world_.Shown("displayhook", {String::Of("v")}), "None");
+  EXPECT_EQ(out_->Take(), "'v'\n");
+  EXPECT_EQ(As<Dict>(builtins)->Get("_")->Repr().value(), "'v'");
+  struct Bad final : Object {
+    const char* TypeName() const override { return "Bad"; }
+    absl::StatusOr<std::string> Repr() const override { return Raise(ErrorType::KeyError(), "repr"); }
+  };
+  EXPECT_EQ(world_.Shown("displayhook", {MakeRef<Bad>()}), "KeyError: 'repr'");
+  EXPECT_TRUE(IsNone(As<Dict>(builtins)->Get("_"))) << "no stale value";
+  world_.dict().Set("stdout", None());
+  EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "RuntimeError: lost sys.stdout");
+  world_.interp().set_table(Interpreter::Table::kBuiltins, nullptr);
+  EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "RuntimeError: lost builtins module");
+}
+
+// gh-130163: write() replaces sys.stdout, whose last reference that was, while it is being used.
+TEST_F(ErrorDisplayTest, B120_StreamThatReplacesItselfDuringWrite) {
+  Collector* collector = out_.get();
+  collector->on_write = [this] { world_.dict().Set("stdout", None()); };
+  out_ = nullptr;
+  EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "None") << "both writes went to the old stream";
+  EXPECT_TRUE(IsNone(world_.dict().Find("stdout")));
+}
+
+TEST_F(ErrorDisplayTest, SY18_WritesAreLimitedAndKeepThePendingException) {
+  Ref<Error> pending = ValueError("pending");
+  world_.thread().data().current_exception = pending;
+  WriteStdout(world_.sys(), std::string(1001, 'x'));
+  EXPECT_EQ(out_->Take(), std::string(1000, 'x') + "... truncated");
+  FormatStdout(world_.sys(), std::string(1001, 'x'));
+  EXPECT_EQ(out_->Take(), std::string(1001, 'x'));
+  EXPECT_EQ(std::exchange(world_.thread().data().current_exception, nullptr), pending);
+  world_.dict().Delete("stderr");
+  ::testing::internal::CaptureStderr();
+  WriteStderr(world_.sys(), "to the C stream");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "to the C stream");
+}
+
+TEST_F(ErrorDisplayTest, B135_FlushFailureIsReportedAndCounts) {
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), 0);
+  out_->fail_flush = true;
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
+  EXPECT_EQ(err_->Take().substr(0, 43), "Exception ignored while flushing sys.stdout");
+  out_->fail_flush = false;
+  err_->fail_flush = true;
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1) << "stderr counts too, without a report";
+  EXPECT_EQ(kFlushFailureStatus, 120);
+}
+
+TEST_F(ErrorDisplayTest, B135_ClosedAndFullFiles) {
+  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  ASSERT_GE(full, 0);
+  TextStream::Options options;
+  options.name = "<stdout>";
+  Ref<TextStream> stream = TextStream::Open(full, options);
+  world_.dict().Set("stdout", stream);
+  ASSERT_TRUE(stream->Write("text").ok());
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
+  EXPECT_NE(err_->Take().find("OSError: [Errno 28] No space left on device"), std::string::npos);
+  EXPECT_FALSE(stream->Close().ok());
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), 0) << "a closed file is skipped";
+  ::close(full);
+}
+
+TEST_F(ErrorDisplayTest, SY15_OriginalStreamsComeBack) {
+  StandardStreams streams{None(), out_, err_};
+  world_.sys().SetStreams(streams);
+  world_.dict().Set("stdout", Int::Of(1));
+  world_.sys().RestoreStreams();
+  EXPECT_EQ(world_.dict().Find("stdout"), out_);
+  EXPECT_TRUE(IsNone(world_.dict().Find("stdin")));
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
