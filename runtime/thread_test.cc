@@ -146,6 +146,71 @@ TEST_F(ThreadTest, Gh109746_AFailedStartLeavesNothing) {
   EXPECT_EQ(Thread::Joinable(Interpreter::Get()), 0u);
 }
 
+// ---- Interpreters side by side
+
+TEST_F(ThreadTest, B042_InterpretersWithTheirOwnGilRunInParallel) {
+  Start();
+  static Atomic<int> met;
+  met.store(0, kRelaxed);
+  // Neither side polls or detaches: with one GIL for both they would never meet.
+  const auto meet = [] {
+    met.fetch_add(1, kAcqRel);
+    const int64_t deadline = MonotonicNow() + 30 * kNanosPerSecond;
+    while (met.load(kAcquire) < 2) {
+      if (MonotonicNow() > deadline) return false;
+    }
+    return true;
+  };
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok()) << sub.status();
+  bool other_met = false;
+  auto thread = StartThread([&] { other_met = meet(); });
+  ASSERT_TRUE(thread.ok());
+  ThreadState::Swap(main_thread);
+  EXPECT_TRUE(meet());
+  EXPECT_TRUE(thread->Join().ok());
+  EXPECT_TRUE(other_met);
+  ThreadState::Swap(*sub);
+  Runtime::EndInterpreter(**sub);
+  main_thread->Attach();
+}
+
+TEST_F(ThreadTest, B042_InterpretersThatShareAGilDoNot) {
+  if (!kGilEnabled) GTEST_SKIP() << "the GIL is off";
+  Start();
+  static Atomic<int> ticks;
+  static Atomic<bool> stop;
+  ticks.store(0, kRelaxed);
+  stop.store(false, kRelaxed);
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+  ASSERT_TRUE(sub.ok()) << sub.status();
+  auto thread = StartThread([] {
+    while (!stop.load(kAcquire)) {
+      ticks.fetch_add(1, kRelaxed);
+      ASSERT_EQ(ThreadState::Get().Poll(), 0);
+    }
+  });
+  ASSERT_TRUE(thread.ok());
+  ThreadState::Swap(main_thread);
+  ASSERT_TRUE(Eventually([] {
+    EXPECT_EQ(ThreadState::Get().Poll(), 0);
+    return ticks.load(kRelaxed) > 0;
+  }));
+  // While this thread is attached and does not poll, the other interpreter's stands still.
+  const int before = ticks.load(kRelaxed);
+  const int64_t until = MonotonicNow() + 20 * kNanosPerMilli;
+  while (MonotonicNow() < until) {
+  }
+  EXPECT_EQ(ticks.load(kRelaxed), before);
+  stop.store(true, kRelease);
+  EXPECT_TRUE(thread->Join().ok());
+  ThreadState::Swap(*sub);
+  Runtime::EndInterpreter(**sub);
+  main_thread->Attach();
+}
+
 // ---- The end
 
 TEST_F(ThreadTest, FinalizeWaitsForNonDaemonThreads) {
