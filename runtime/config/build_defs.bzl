@@ -143,7 +143,13 @@ def pyrt_cc_test(name, srcs, deps = [], variants = NATIVE_VARIANTS, **kwargs):
     """
     _cc_variant_tests(name, srcs, deps, variants, **kwargs)
 
-def pyrt_cc_schedule_test(name, srcs, deps = [], variants = DETSCHED_VARIANTS, **kwargs):
+def pyrt_cc_schedule_test(
+        name,
+        srcs,
+        deps = [],
+        variants = DETSCHED_VARIANTS,
+        visibility = ["//testing/mutants:__pkg__"],
+        **kwargs):
     """A test of the same code on the deterministic scheduler: <name>_detsched_gil and <name>_detsched_ft.
 
     Args:
@@ -151,9 +157,10 @@ def pyrt_cc_schedule_test(name, srcs, deps = [], variants = DETSCHED_VARIANTS, *
       srcs: sources.
       deps: as for pyrt_cc_test, and what is used of //testing/detsched.
       variants: rows of VARIANTS.
+      visibility: of the tests; //testing/mutants runs them with one mistake each.
       **kwargs: as for pyrt_cc_test.
     """
-    _cc_variant_tests(name, srcs, deps, variants, **kwargs)
+    _cc_variant_tests(name, srcs, deps, variants, visibility = visibility, **kwargs)
 
 def pyrt_cc_fuzz_test(
         name,
