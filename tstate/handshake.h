@@ -18,6 +18,7 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/runtime/sync/thread_annotations.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
 
@@ -38,7 +39,7 @@ class Handshake {
   // target it runs the function at once. Everything that the target did before its safe point happens before
   // the function, which happens before what the target does next and before the return.
   static HandshakeResult Run(ThreadState& target, Function function, void* argument,
-                             Deadline deadline = kNoDeadline);
+                             Deadline deadline = kNoDeadline) PYRT_NO_THREAD_SAFETY_ANALYSIS;
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

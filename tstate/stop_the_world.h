@@ -38,6 +38,7 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/runtime/sync/thread_annotations.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
 
@@ -61,7 +62,8 @@ class StopTheWorld {
 
   // The same, but gives up at `deadline`: false, and whoever had stopped goes on. A thread that neither polls
   // nor detaches (a long native call) can hold a stop up for ever.
-  [[nodiscard]] bool Stop(Deadline deadline);
+  [[nodiscard]] bool Stop(Deadline deadline)
+      PYRT_NO_THREAD_SAFETY_ANALYSIS;  // holds the mutex beyond its end
 
   // Ends the innermost Stop of this object that returned true. On the same thread.
   void Start();
@@ -79,14 +81,14 @@ class StopTheWorld {
 
  private:
   template <typename Visitor>
-  void ForEachOther(Visitor&& visit);  // under the head lock
+  void ForEachOther(Visitor&& visit) PYRT_NO_THREAD_SAFETY_ANALYSIS;  // under the head lock
   bool TrySuspendWithToken(ThreadState& thread);
   void HandOutTokens();
   uint32_t LookAgain();
   bool WaitForOthers(Deadline deadline);
   void RollBack();
   void Resume();
-  void Leave();
+  void Leave() PYRT_NO_THREAD_SAFETY_ANALYSIS;
 
   ThreadRegistry& registry_;
   InterpreterThreads* const threads_;  // null: all

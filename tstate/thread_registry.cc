@@ -11,8 +11,8 @@ namespace {
 void* DefaultAllocate(size_t size, size_t alignment) {
   return ::operator new(size, std::align_val_t(alignment), std::nothrow);
 }
-void DefaultDeallocate(void* memory, size_t size, size_t alignment) {
-  ::operator delete(memory, size, std::align_val_t(alignment));
+void DefaultDeallocate(void* memory, size_t, size_t alignment) {
+  ::operator delete(memory, std::align_val_t(alignment));
 }
 constexpr ThreadRegistry::Allocator kDefaultAllocator{&DefaultAllocate, &DefaultDeallocate};
 constinit const ThreadRegistry::Allocator* allocator = &kDefaultAllocator;
@@ -248,7 +248,9 @@ void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone)
       // come back. Its place in the queue is on its own stack.
       while (thread.holder_.requesting()) YieldCpu();
     }
-    if (thread.qsbr_slot_ != nullptr) {
+    // The slot of a thread that lives stays its own, offline but for a moment in each attach that fails: given
+    // to another thread, that moment would be the other's.
+    if (threads_are_gone && thread.qsbr_slot_ != nullptr) {
       threads.qsbr_.Offline(*thread.qsbr_slot_);
       threads.qsbr_.Release(std::exchange(thread.qsbr_slot_, nullptr));
     }
