@@ -1,5 +1,6 @@
 // Importer and module table on the deterministic scheduler, with the mistakes of CPython's history.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -23,8 +24,18 @@ Options Isolated(Options options) {
   return options;
 }
 
+// Made on first use, and a fiber may not be switched in the middle of that.
+void MakeSingletons() {
+  static_cast<void>(None());
+  static_cast<void>(Raise(ErrorType::ValueError(), "no").ok());
+  static_cast<void>(Int::Of(1));
+}
+
 struct World {
-  World() { interpreter.host.record = false; }
+  World() {
+    MakeSingletons();
+    interpreter.host.record = false;
+  }
 
   void Thread(const std::vector<std::string>& names) {
     const InterpreterAttached attached(interpreter);
@@ -150,14 +161,12 @@ TEST(ImporterScheduleTest, ReadersBesideAWriter) {
   EXPECT_TRUE(result.ok()) << result.report;
 }
 
-void ExpectKilled(const std::string& mutant, void (*body)(Schedule&), Options options) {
+void ExpectKilled(const std::string& mutant, void (*body)(Schedule&), Options options,
+                  const std::vector<Failure>& failures = {Failure::kCheck}) {
   const detsched::ScopedMutant active(mutant);
   options.shrink = false;
   const auto result = Explore(Isolated(options), body);
-  EXPECT_TRUE(result.failure == Failure::kCheck || result.failure == Failure::kRace ||
-              result.failure == Failure::kCrash || result.failure == Failure::kDeadlock)
-      << mutant << "\n"
-      << result.report;
+  EXPECT_THAT(failures, ::testing::Contains(result.failure)) << mutant << "\n" << result.report;
 }
 
 TEST(ImporterScheduleTest, MutantsAreKilled) {
@@ -165,9 +174,10 @@ TEST(ImporterScheduleTest, MutantsAreKilled) {
   if constexpr (!kGilEnabled) {
     ExpectKilled("gh_143650_no_second_look", FailBesideRead, Options::Pct(3, 50'000));
     ExpectKilled("gh_143650_finished_before_removed", FailBesideRead, Options::Pct(3, 50'000));
-    ExpectKilled("module_spec_initializing_is_relaxed", FailBesideRead, Options::Pct(3, 50'000));
-    ExpectKilled("module_table_publishes_relaxed", ReadBesideWrite, Options::Pct(3, 20'000));
-    ExpectKilled("module_table_reads_relaxed", ReadBesideWrite, Options::Pct(3, 20'000));
+    // What the reader gets may also be a module whose construction it does not see.
+    const std::vector<Failure> unseen = {Failure::kCheck, Failure::kRace, Failure::kCrash};
+    ExpectKilled("module_table_publishes_relaxed", ReadBesideWrite, Options::Pct(3, 20'000), unseen);
+    ExpectKilled("module_table_reads_relaxed", ReadBesideWrite, Options::Pct(3, 20'000), unseen);
   }
 }
 
