@@ -3,6 +3,7 @@
 #ifndef PYRT_RUNTIME_RUNTIME_TEST_UTIL_H_
 #define PYRT_RUNTIME_RUNTIME_TEST_UTIL_H_
 
+#include <errno.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +16,10 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/runtime.h"
+
+// The children of these tests start threads, which ThreadSanitizer refuses by default. It reports what it sees
+// in them all the same.
+extern "C" __attribute__((used)) inline const char* __tsan_default_options() { return "die_after_fork=0"; }
 
 namespace pyrt::inline PYRT_VARIANT {
 
