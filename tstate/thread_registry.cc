@@ -238,15 +238,18 @@ ThreadState* InterpreterThreads::RemoveAllExcept(ThreadState* keep) {
 }
 
 void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone) {
+  // See ThreadState::Attach.
+  if (!threads_are_gone && list != nullptr && !PYRT_MUTANT(gh_124619_delete_without_fence))
+    AsymmetricFence::Heavy();
   while (list != nullptr) {
     ThreadState& thread = *std::exchange(list, list->next_);
     thread.next_ = nullptr;
     InterpreterThreads& threads = *thread.link().threads;
     if (!thread.lifecycle_status_.Has(internal::kCleared)) Clear(thread);
     if (!threads_are_gone) {
-      // One that waits for the GIL has been told to leave (ShutDown), and needs a moment to do so. It cannot
-      // come back. Its place in the queue is on its own stack.
-      while (thread.holder_.requesting()) YieldCpu();
+      // One that is about to attach, or waits for the GIL, has been told to leave (ShutDown) and needs a moment to
+      // do so. It cannot come back. Its place in the GIL's queue is on its own stack.
+      while (thread.attaching_.load(kAcquire)) YieldCpu();
     }
     // The slot of a thread that lives stays its own, offline but for a moment in each attach that fails: given
     // to another thread, that moment would be the other's.

@@ -96,6 +96,12 @@ class alignas(64) ThreadState {
         [[unlikely]] {
       AttachMisuse();
     }
+    // Pairs with DeleteRemoved, which shuts the state down, runs Heavy(), and waits for `attaching_` before the
+    // interpreter may go: either it sees us, or we see that we may not touch what the link points to (gh-124619).
+    attaching_.store(true, kRelaxed);
+    AsymmetricFence::Light();
+    if (must_exit()) [[unlikely]]
+      HangInsteadOfAttach();
     if constexpr (kGilEnabled) {
       if (link_.gil->Take(holder_) != Gil::TakeResult::kTaken) [[unlikely]]
         HangInsteadOfAttach();
@@ -110,6 +116,7 @@ class alignas(64) ThreadState {
       }
     }
     FinishAttach();
+    attaching_.store(false, kRelaxed);  // attached: nobody shuts us down now
   }
 
   // Detaches; this thread may not touch the interpreter until it attaches again. Never waits for other
@@ -293,6 +300,7 @@ class alignas(64) ThreadState {
 
   // And the next one.
   Atomic<uint64_t> thread_id_{0};
+  Atomic<bool> attaching_{false};  // between the beginning of an Attach and its end, or the hang
   QsbrSlot* qsbr_slot_;
   uintptr_t critical_sections_ = 0;  // the top section, tagged; the thread itself
   uint64_t id_;

@@ -110,6 +110,7 @@ void ThreadState::HandleStopRequest() {
 
 void ThreadState::HandleDropRequest() {
   if constexpr (kGilEnabled) {
+    attaching_.store(true, kRelaxed);  // while we hold the GIL: no fence needed
     word_.Detach();
     current_thread_state = nullptr;
     current_interpreter = nullptr;
@@ -117,6 +118,7 @@ void ThreadState::HandleDropRequest() {
     current_thread_state = this;
     word_.AttachUnderGil();
     FinishAttach();
+    attaching_.store(false, kRelaxed);
   } else {
     if (!holder_.holds()) {
       breaker_.Clear(BreakerEvent::kGilDropRequest);
@@ -195,6 +197,8 @@ const WaitHooks* ThreadState::DetachWhileWaiting() {
 void ThreadState::HangInsteadOfAttach() {
   current_thread_state = nullptr;
   if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
+  // Release: we are done with the interpreter.
+  attaching_.store(false, kRelease);
   DecRef();
   HangForever();
 }
