@@ -21,7 +21,7 @@ bool Event::WaitSlow(Timeout timeout, const WaitHooks* hooks) {
   uint8_t state = state_.load(kAcquire);
   if (state == kUnset) {
     // On failure `state` is kSet or kHasParked.
-    if (state_.compare_exchange_strong(state, kHasParked, kRelaxed, kAcquire)) state = kHasParked;
+    if (state_.compare_exchange_strong(state, kHasParked, kAcquire, kAcquire)) state = kHasParked;
   }
   if (state == kSet) return true;
   static_cast<void>(ParkingLot::Park(state_, kHasParked, DeadlineAfter(timeout), nullptr, hooks));

@@ -20,7 +20,7 @@ int OnceFlag::CallOnceSlow(Function function, void* target, const WaitHooks* hoo
       return result;
     }
     if ((state & kHasParked) == 0) {
-      if (!state_.compare_exchange_weak(state, state | kHasParked, kRelaxed, kAcquire)) continue;
+      if (!state_.compare_exchange_weak(state, state | kHasParked, kAcquire, kAcquire)) continue;
       state |= kHasParked;
     }
     static_cast<void>(ParkingLot::Park(state_, state, kNoDeadline, nullptr, hooks));
