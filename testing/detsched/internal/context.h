@@ -1,7 +1,7 @@
 // Contexts of execution that share one OS thread: a stack, and a switch that saves what the ABI preserves.
 //
-// ucontext's swapcontext makes two system calls (the signal mask) per switch, 0.5 us; this switch is about
-// 2 ns. AddressSanitizer and ThreadSanitizer are told about every switch.
+// ucontext's swapcontext makes a system call (the signal mask) at each switch, 220 ns; this switch is
+// 8 ns. AddressSanitizer and ThreadSanitizer are told about every switch.
 
 #ifndef PYRT_TESTING_DETSCHED_INTERNAL_CONTEXT_H_
 #define PYRT_TESTING_DETSCHED_INTERNAL_CONTEXT_H_
