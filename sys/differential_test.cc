@@ -134,8 +134,9 @@ std::pair<std::string, std::string> SplitWord(const std::string& text) {
   return {text.substr(0, blank), text.substr(blank + 1)};
 }
 
-std::string RunConfig(const std::string& payload) {
-  std::vector<std::pair<std::string, std::string>> variables = {{"LANG", "en_US.UTF-8"}};
+std::string RunConfig(SysTestWorld& outer, const std::string& payload) {
+  DetachedScope detached(outer.thread());  // the world below attaches its own thread
+  std::vector<std::pair<std::string, std::string>> variables = {{"LANG", "C.UTF-8"}};
   std::vector<std::string> words = {kPython};
   std::istringstream stream(payload);
   for (std::string word; stream >> word;) {
@@ -164,19 +165,19 @@ std::string RunConfig(const std::string& payload) {
   return text + " " + config.stdio_encoding + " " + config.stdio_errors + " backslashreplace";
 }
 
-std::string RunExit(const std::string& payload) {
-  std::vector<Ref<Object>> arguments = Literals(payload).All();
-  const ExitRequest request = ExitRequestOf(*Error::New(ErrorType::SystemExit(), std::move(arguments)));
+std::string RunExit(SysTestWorld& world, const std::string& payload) {
+  Ref<Error> exit = ErrorFromStatus(world.Call("exit", Literals(payload).All()).status());
+  const ExitRequest request = ExitRequestOf(*exit);
   const std::string printed = request.message ? request.message->Str().value() + "\n" : "";
   return std::to_string(request.os_status()) + " " + ReprOfString(printed);
 }
 
-std::string Run(SysTestWorld& world, const std::string& kind, const std::string& payload) {
+std::string RunRow(SysTestWorld& world, const std::string& kind, const std::string& payload) {
   const auto [first, rest] = SplitWord(payload);
   if (kind == "call") return world.Shown(first.c_str(), Literals(rest).All());
   if (kind == "repr") return Literals(payload).All().at(0)->Repr().value();
-  if (kind == "exit") return RunExit(payload);
-  if (kind == "config") return RunConfig(payload);
+  if (kind == "exit") return RunExit(world, payload);
+  if (kind == "config") return RunConfig(world, payload);
   if (kind == "attr") {
     absl::StatusOr<Ref<Object>> value = Ref<Object>::Share(&world.sys());
     std::istringstream names(payload);
@@ -230,7 +231,7 @@ TEST(SysDifferentialTest, RowsAgreeWithTheSystemsCPython) {
     ASSERT_LT(row, theirs.size()) << "the driver stopped early";
     std::vector<std::string> columns = Split(line, '\t');
     columns.resize(std::max<size_t>(columns.size(), 2));
-    const std::string ours = Escaped(Run(world, columns[0], columns[1]));
+    const std::string ours = Escaped(RunRow(world, columns[0], columns[1]));
     if (columns.size() > 2) {
       ASSERT_EQ(columns.size(), 4u) << "a difference needs its reason: " << line;
       EXPECT_EQ(ours, Escaped(columns[2])) << line;

@@ -187,7 +187,19 @@ Result GetHookFunction(SysModule&, Args) {
 // ---- Exceptions
 
 Result ExitFunction(SysModule&, Args args) {
-  return ToStatus(Error::New(ErrorType::SystemExit(), std::vector<Ref<Object>>(args.begin(), args.end())));
+  std::vector<Ref<Object>> arguments(args.begin(), args.end());
+  // None is no argument, and a tuple is the arguments, as for every exception that is raised with a value.
+  if (!args.empty() && IsNone(args[0])) arguments.clear();
+  if (const Tuple* const tuple = args.empty() ? nullptr : As<Tuple>(args[0])) {
+    const Args items = tuple->items();
+    arguments.assign(items.begin(), items.end());
+  }
+  // An exception of the type is raised itself.
+  if (arguments.size() == 1) {
+    Error* const given = As<Error>(arguments[0]);
+    if (given != nullptr && given->IsA(ErrorType::SystemExit())) return ToStatus(Ref<Error>::Share(given));
+  }
+  return ToStatus(Error::New(ErrorType::SystemExit(), std::move(arguments)));
 }
 
 Result ExcepthookFunction(SysModule& sys, Args args) {

@@ -96,6 +96,40 @@ const ErrorType& TypeFor(absl::StatusCode code) {
   }
 }
 
+// The subtype that OSError(error_number, ...) is made as.
+const ErrorType& OsErrorType(int64_t error_number) {
+  switch (error_number) {
+    case EAGAIN:
+    case EALREADY:
+    case EINPROGRESS:
+      return ErrorType::BlockingIOError();
+    case ECHILD:
+      return ErrorType::ChildProcessError();
+    case EPIPE:
+    case ESHUTDOWN:
+      return ErrorType::BrokenPipeError();
+    case EEXIST:
+      return ErrorType::FileExistsError();
+    case ENOENT:
+      return ErrorType::FileNotFoundError();
+    case EINTR:
+      return ErrorType::InterruptedError();
+    case EISDIR:
+      return ErrorType::IsADirectoryError();
+    case ENOTDIR:
+      return ErrorType::NotADirectoryError();
+    case EACCES:
+    case EPERM:
+      return ErrorType::PermissionError();
+    case ESRCH:
+      return ErrorType::ProcessLookupError();
+    case ETIMEDOUT:
+      return ErrorType::TimeoutError();
+    default:
+      return ErrorType::OSError();
+  }
+}
+
 std::string FormatV(const char* format, va_list args) {
   va_list again;
   va_copy(again, args);
@@ -117,7 +151,13 @@ Ref<Error> Error::New(const ErrorType& type, std::string_view message) {
 }
 
 Ref<Error> Error::New(const ErrorType& type, std::vector<Ref<Object>> args) {
-  return Ref<Error>::Adopt(new Error(Ref<const ErrorType>::Share(&type), Tuple::Of(std::move(args))));
+  const ErrorType* made = &type;
+  // OSError(2, "...") is a FileNotFoundError; a subtype that was asked for stays.
+  if (made == &ErrorType::OSError() && args.size() >= 2) {
+    const Int* const number = As<Int>(args[0]);
+    if (number != nullptr && number->fits_int64()) made = &OsErrorType(number->value());
+  }
+  return Ref<Error>::Adopt(new Error(Ref<const ErrorType>::Share(made), Tuple::Of(std::move(args))));
 }
 
 std::string Error::Message() const {
@@ -137,7 +177,8 @@ absl::StatusOr<std::string> Error::Str() const {
     if (!number.ok()) return number.status();
     if (!text.ok()) return text.status();
     std::string result = "[Errno " + *number + "] " + *text;
-    if (args_->size() == 3) {
+    // The third argument is a file's name, but BlockingIOError's is how much was written.
+    if (args_->size() == 3 && As<Int>((*args_)[2]) == nullptr) {
       absl::StatusOr<std::string> name = (*args_)[2]->Repr();
       if (!name.ok()) return name.status();
       result += ": " + *name;
@@ -148,7 +189,9 @@ absl::StatusOr<std::string> Error::Str() const {
 }
 
 absl::StatusOr<std::string> Error::Repr() const {
-  absl::StatusOr<std::string> items = ReprOfItems(args_->items());
+  // OSError's file name is an attribute there, and not shown.
+  const bool has_name = IsA(ErrorType::OSError()) && args_->size() == 3;
+  absl::StatusOr<std::string> items = ReprOfItems(args_->items().first(has_name ? 2 : args_->size()));
   if (!items.ok()) return items.status();
   return type_->name() + "(" + *items + ")";
 }
@@ -186,6 +229,7 @@ absl::StatusOr<Ref<Object>> Error::GetAttr(std::string_view name) {
   if (IsA(ErrorType::OSError()) && args_->size() >= 2) {
     if (name == "errno") return (*args_)[0];
     if (name == "strerror") return (*args_)[1];
+    if (name == "filename" && args_->size() == 3) return (*args_)[2];
   }
   return Object::GetAttr(name);
 }
@@ -245,43 +289,11 @@ bool IsError(const absl::Status& status, const ErrorType& type) {
 }
 
 Ref<Error> NewOsError(int error_number, std::string_view what) {
-  const auto type = [error_number]() -> const ErrorType& {
-    switch (error_number) {
-      case EAGAIN:
-      case EALREADY:
-      case EINPROGRESS:
-        return ErrorType::BlockingIOError();
-      case ECHILD:
-        return ErrorType::ChildProcessError();
-      case EPIPE:
-      case ESHUTDOWN:
-        return ErrorType::BrokenPipeError();
-      case EEXIST:
-        return ErrorType::FileExistsError();
-      case ENOENT:
-        return ErrorType::FileNotFoundError();
-      case EINTR:
-        return ErrorType::InterruptedError();
-      case EISDIR:
-        return ErrorType::IsADirectoryError();
-      case ENOTDIR:
-        return ErrorType::NotADirectoryError();
-      case EACCES:
-      case EPERM:
-        return ErrorType::PermissionError();
-      case ESRCH:
-        return ErrorType::ProcessLookupError();
-      case ETIMEDOUT:
-        return ErrorType::TimeoutError();
-      default:
-        return ErrorType::OSError();
-    }
-  };
   char buffer[128];
   std::vector<Ref<Object>> args{Int::Of(error_number),
                                 String::Of(strerror_r(error_number, buffer, sizeof(buffer)))};
   if (!what.empty()) args.push_back(String::Of(what));
-  return Error::New(type(), std::move(args));
+  return Error::New(ErrorType::OSError(), std::move(args));
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -60,7 +60,7 @@ def run(kind, payload):
         return f"{code} {err!r}"
     if kind == "config":
         words = payload.split()
-        environment = {"LANG": "en_US.UTF-8"}
+        environment = {"LANG": "C.UTF-8"}
         while words and "=" in words[0] and not words[0].startswith("-"):
             name, _, value = words.pop(0).partition("=")
             environment[name] = value
