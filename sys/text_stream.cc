@@ -21,6 +21,7 @@
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/runtime/sync/thread_annotations.h"
 #include "pyrt/runtime/sync/wait_hooks.h"
 #include "pyrt/sys/text_codec.h"
 
@@ -44,7 +45,7 @@ class TextStream::Access {
   Access(const Access&) = delete;
   Access& operator=(const Access&) = delete;
 
-  absl::Status Lock() {
+  absl::Status Lock() PYRT_NO_THREAD_SAFETY_ANALYSIS {  // across functions: Leave unlocks
     const uint64_t self = CurrentThreadIdent();
     if (stream_.owner_.load(kRelaxed) == self) {
       return Raise(ErrorType::RuntimeError(), "reentrant call inside %s", stream_.LockName().c_str());
@@ -76,7 +77,7 @@ class TextStream::Access {
     return status;
   }
 
-  void Leave() {
+  void Leave() PYRT_NO_THREAD_SAFETY_ANALYSIS {
     if (std::exchange(locked_, false)) {
       stream_.owner_.store(0, kRelaxed);
       stream_.mutex_.Unlock();

@@ -98,7 +98,7 @@ class TextStream final : public Object {
   // Bytes that wait for a flush; approximate while others write.
   size_t buffered() const { return buffered_.load(kRelaxed); }
 
-  // In a forked child. A write that another thread of the parent was in the middle of stays the parent's.
+  // In a forked child, after ParkingLot::AfterForkInChild. A write that another thread of the parent was in the middle of stays the parent's.
   void ReinitAfterFork();
 
   const char* TypeName() const override { return "_io.TextIOWrapper"; }

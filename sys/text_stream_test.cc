@@ -16,6 +16,7 @@
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
+#include "pyrt/runtime/sync/parking_lot.h"
 #include "pyrt/runtime/sync/platform.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -417,6 +418,7 @@ TEST_F(TextStreamTest, ForkedChildCanUseAStreamThatAnotherThreadHeld) {
   const pid_t child = ForkProcess();
   if (child == 0) {
     PlatformAfterForkInChild();
+    ParkingLot::AfterForkInChild();
     stream->ReinitAfterFork();
     // The pipe is full of the parent's bytes: only that the lock is free is tried here.
     ::_exit(stream->buffered() == 0 && stream->Flush().ok() ? 42 : 1);

@@ -13,10 +13,10 @@
 namespace pyrt::inline PYRT_VARIANT::internal {
 
 // Little-endian loads that a compiler folds into one instruction and that a constant expression may use.
+// Written out: GCC recognises the pattern, not the loop.
 constexpr uint64_t Load32(const char* p) {
-  uint64_t value = 0;
-  for (int i = 0; i < 4; ++i) value |= uint64_t{static_cast<unsigned char>(p[i])} << (8 * i);
-  return value;
+  return uint64_t{static_cast<unsigned char>(p[0])} | uint64_t{static_cast<unsigned char>(p[1])} << 8 |
+         uint64_t{static_cast<unsigned char>(p[2])} << 16 | uint64_t{static_cast<unsigned char>(p[3])} << 24;
 }
 constexpr uint64_t Load64(const char* p) { return Load32(p) | Load32(p + 4) << 32; }
 
