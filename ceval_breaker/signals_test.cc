@@ -298,8 +298,8 @@ TEST(SignalsStressTest, NoSignalIsLostAndTheMainThreadsWordMayGoAway) {
   });
   std::jthread counted([&] {
     for (int i = 0; i < kRounds; ++i) {
+      tripped.store(i + 1, kRelease);  // first: the other side may answer before Trip returns
       signals.Trip(SIGUSR1);
-      tripped.store(i + 1, kRelease);
       while (tripped.load(kAcquire) > 0 && !stop.load(kRelaxed)) YieldCpu();
     }
   });
