@@ -153,6 +153,13 @@ void Gil::Dequeue(GilWaiter& waiter, int64_t now) {
   ++stats_.wait_histogram[std::min(bucket, stats_.wait_histogram.size() - 1)];
 }
 
+// The waiter has caught the word itself.
+void Gil::DequeueAsHolder(GilWaiter& waiter, int64_t now) {
+  Dequeue(waiter, now);
+  SetHolder(waiter.holder);
+  PayForPreemption(waiter.holder, now);
+}
+
 // Waits until the GIL is granted to `waiter`, or it may take it, or it must leave. Enters with the queue lock
 // held and the waiter queued; returns with neither.
 //
@@ -179,9 +186,7 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
       return TakeResult::kMustExit;
     }
     if (queue_.IsHead(waiter) && TryAcquireWord()) {
-      Dequeue(waiter, now);
-      SetHolder(waiter.holder);
-      PayForPreemption(waiter.holder, now);
+      DequeueAsHolder(waiter, now);
       queue_lock_.Unlock();
       return TakeResult::kTaken;
     }
@@ -215,9 +220,7 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
       }
       if (acquired) {
         now = MonotonicNow();
-        Dequeue(waiter, now);
-        SetHolder(waiter.holder);
-        PayForPreemption(waiter.holder, now);
+        DequeueAsHolder(waiter, now);
         queue_lock_.Unlock();
         return TakeResult::kTaken;
       }

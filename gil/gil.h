@@ -164,9 +164,6 @@ class Gil {
   // Whether somebody holds it: a moment's truth. Takes the queue lock.
   bool locked() const;
 
-  // The calling thread's drop request, if any, is answered by the next Yield or Drop.
-  static bool DropRequested(const GilHolder& holder) { return holder.drop_requested(); }
-
   // Whether Take takes: always in the GIL-enabled build. CPython: gil->enabled, sys._is_gil_enabled().
   bool enabled() const { return kGilEnabled || enabled_.load(kRelaxed) != 0; }
 
@@ -216,6 +213,7 @@ class Gil {
   TakeResult Leave(GilHolder& holder, TakeResult result);
   void Enqueue(GilWaiter& waiter, int64_t now) PYRT_REQUIRES(queue_lock_);
   void Dequeue(GilWaiter& waiter, int64_t now) PYRT_REQUIRES(queue_lock_);
+  void DequeueAsHolder(GilWaiter& waiter, int64_t now) PYRT_REQUIRES(queue_lock_);
   GilWake KeepTime(GilWaiter& waiter, int64_t now) PYRT_REQUIRES(queue_lock_);
   void RestartInterval(int64_t now) PYRT_REQUIRES(queue_lock_);
   void RequestDrop(GilWaiter& waiter) PYRT_REQUIRES(queue_lock_);
