@@ -112,10 +112,10 @@ class EvalBreaker {
   // whether a queue that this thread may run is not empty, and the version is the interpreter's. No
   // read-modify-write unless something differs. The other events belong to whoever set them and stay.
   void RefreshOnAttach(bool calls_to_do, uintptr_t version) {
-    const uintptr_t word = word_.load(kRelaxed);
-    const uintptr_t bit = BreakerBit(BreakerEvent::kCallsToDo);
-    if ((word & kVersionMask) != (version & kVersionMask) || (calls_to_do && (word & bit) == 0))
-        [[unlikely]] {
+    // One branch: what differs, of the version's bits and of CallsToDo if that is to be set.
+    const uintptr_t bit = calls_to_do ? BreakerBit(BreakerEvent::kCallsToDo) : 0;
+    const uintptr_t wanted = (version & kVersionMask) | bit;
+    if (((word_.load(kRelaxed) ^ wanted) & (kVersionMask | bit)) != 0) [[unlikely]] {
       RefreshSlow(calls_to_do, version);
     }
   }

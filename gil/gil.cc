@@ -197,7 +197,7 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
     const Deadline deadline = queue_.IsTail(waiter) ? queue_.interval_start + IntervalNanos() : kNoDeadline;
     const bool is_head = queue_.IsHead(waiter);
 
-    const int64_t budget = spin_budget_.nanos();
+    const int64_t budget = spin_budget_.nanos(/*with_fence=*/!owners_see_waiters_);
     const bool short_wait = deadline != kNoDeadline && deadline - now <= budget;
     if (may_spin && budget > 0 && queue_.spinner == nullptr && wake_head.futex == nullptr &&
         (is_head || short_wait)) {
@@ -233,7 +233,9 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
       // where our next look finds it, or will see waiting_ (Drop).
       queue_lock_.Unlock();
       wake_head.Do();
+      const int64_t before_fence = MonotonicNow();
       if (!PYRT_MUTANT(gil_park_without_fence)) AsymmetricFence::Heavy();
+      spin_budget_.LearnFence(MonotonicNow() - before_fence);
       queue_lock_.Lock();
       ++stats_.fences;
       owners_see_waiters_ = true;  // we have been in the queue all the while
@@ -477,12 +479,14 @@ void Gil::PayForPreemption(const GilHolder& holder, int64_t now) {
 // --- Bias
 
 // The caller holds the GIL and has taken it so often without contention that it gets it without asking from
-// now on.
+// now on. Only where the light fence costs nothing: with full fences a bias is dearer than a compare-and-swap.
 void Gil::GrantBias(GilHolder& holder) {
   queue_lock_.Lock();
   // RequestExit may have come since we looked, and found no bias to revoke; a biased take does not look again.
   const bool must_exit = holder.exiting_.load(kRelaxed) && !PYRT_MUTANT(gil_bias_for_the_exiting);
-  if (queue_.empty() && hooks_.load(kRelaxed) == nullptr && !must_exit) {
+  if (queue_.empty() && hooks_.load(kRelaxed) == nullptr && !must_exit && AsymmetricFence::IsAsymmetric()) {
+    // With nobody queued a request is a stale one; a biased take does not look for it.
+    ClearRequest(holder);
     holder.hold_.store(GilHolder::kBiased, kRelaxed);
     word_.store(kBiased, kRelaxed);
     bias_.store(&holder, kRelaxed);

@@ -72,12 +72,10 @@ class Gil {
     if (bias_.load(kRelaxed) == &holder) {
       // Pairs with RevokeBias: either it sees this store, or we see its null (AsymmetricFence).
       holder.hold_.store(GilHolder::kBiased, kRelaxed);
-      if (!PYRT_MUTANT(gil_biased_take_without_fence)) AsymmetricFence::Light();
-      if (bias_.load(kRelaxed) == &holder) [[likely]] {
-        if (HasStaleRequest(holder)) [[unlikely]]
-          ClearStaleRequest(holder);
+      if (!PYRT_MUTANT(gil_biased_take_without_fence)) AsymmetricFence::LightWhereAsymmetric();
+      // No request can be stale here: who asks has queued, and before that revoked the bias.
+      if (bias_.load(kRelaxed) == &holder) [[likely]]
         return TakeResult::kTaken;
-      }
       holder.hold_.store(GilHolder::kNone, kRelease);
       return TakeSlow(holder);
     }
@@ -105,7 +103,7 @@ class Gil {
     if (hold == GilHolder::kBiased) {
       // Pairs with RevokeBias, as in Take: either it sees that we let go, or we see that it came.
       holder.hold_.store(GilHolder::kNone, kRelease);
-      AsymmetricFence::Light();
+      AsymmetricFence::LightWhereAsymmetric();
       if (bias_.load(kRelaxed) == &holder) [[likely]]
         return;
       return DropRevoked(holder);

@@ -92,10 +92,9 @@ class alignas(64) ThreadState {
   // (finalization): nothing is unwound (gh-87135). Preserves errno. Uncontended: what Gil::Take costs, or one
   // compare-and-swap. CPython: _PyThreadState_Attach, PyEval_RestoreThread.
   void Attach() {
-    if (internal::current_thread_state != nullptr || thread_id_.load(kRelaxed) != CurrentThreadIdent())
-        [[unlikely]] {
-      AttachMisuse();
-    }
+    // Only a state that is bound to this thread is ever in its slot B.
+    if (internal::current_thread_state != nullptr || internal::gilstate_thread_state != this) [[unlikely]]
+      PrepareAttach();
     // Pairs with DeleteRemoved, which shuts the state down, runs Heavy(), and waits for `attaching_` before the
     // interpreter may go: either it sees us, or we see that we may not touch what the link points to (gh-124619).
     attaching_.store(true, kRelaxed);
@@ -233,8 +232,6 @@ class alignas(64) ThreadState {
 
   void FinishAttach() {
     internal::current_interpreter = link_.interp;
-    if (internal::gilstate_thread_state != this) [[unlikely]]
-      BindGilState();
     const uintptr_t wanted = link_.breaker_on_attach.load(kRelaxed);
     breaker_.RefreshOnAttach((wanted & BreakerBit(BreakerEvent::kCallsToDo)) != 0,
                              wanted & EvalBreaker::kVersionMask);
@@ -284,6 +281,7 @@ class alignas(64) ThreadState {
   void EndCriticalSection(CriticalSectionNode& node);
   [[gnu::cold]] void SuspendCriticalSections();
   [[gnu::cold]] void ResumeCriticalSection();
+  void PrepareAttach();
   [[noreturn, gnu::cold]] void AttachMisuse();
   [[noreturn, gnu::cold]] void DetachMisuse();
   [[noreturn, gnu::cold]] void HangInsteadOfAttach();

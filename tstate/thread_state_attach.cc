@@ -11,7 +11,14 @@ using internal::current_interpreter;
 using internal::current_thread_state;
 using internal::gilstate_thread_state;
 
-// --- Attaching, the slow half (GIL-disabled build)
+// --- Attaching, the slow half
+
+// Another state than this one was attached last on this thread, or this is a mistake.
+void ThreadState::PrepareAttach() {
+  if (current_thread_state != nullptr || thread_id_.load(kRelaxed) != CurrentThreadIdent()) [[unlikely]]
+    AttachMisuse();
+  BindGilState();
+}
 
 void ThreadState::CancelAttach() {
   if (qsbr_slot_ != nullptr) link_.qsbr->Offline(*qsbr_slot_);

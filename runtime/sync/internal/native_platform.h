@@ -116,10 +116,20 @@ class AsymmetricFence {
     }
   }
 
+  // Light() for a caller that runs only where IsAsymmetric(), which never changes once main() has begun.
+  static void LightWhereAsymmetric() {
+    if constexpr (kTsan) {
+      Light();
+    } else {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+  }
+
   static void Heavy();
 
-  // False where membarrier is missing or refused (old kernel, seccomp): Light() is then a full fence.
-  static bool IsAsymmetric() { return has_membarrier_.load(std::memory_order_relaxed); }
+  // False where membarrier is missing or refused (old kernel, seccomp): Light() is then a full fence. True under
+  // ThreadSanitizer, where both sides pay and both are seen.
+  static bool IsAsymmetric() { return kTsan || has_membarrier_.load(std::memory_order_relaxed); }
 
  private:
   static void FullFence() {
