@@ -9,9 +9,6 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
-// Larger than any number of threads: the counter cannot reach zero while tokens are handed out.
-constexpr uint32_t kHandingOut = uint32_t{1} << 30;
-
 // How long the stopper looks before it sleeps. With a CPU for every thread that is to stop the answer comes
 // within a microsecond; with fewer, spinning keeps a CPU from the ones that are waited for.
 // So where CPUs are short the stopper gives its own away between looks, which costs less than sleeping and being
@@ -52,7 +49,7 @@ void StopTheWorld::HandOutTokens() {
   {
     BasicMutexLock<HeadLock> lock(registry_.head_lock_);
     state_.requested.store(true, kRelaxed);
-    state_.counter.Start(kHandingOut);
+    state_.counter.Start(StopCounter::kHandingOut);
     ForEachOther([&](ThreadState& thread) {
       // A thread that is detached needs no token: it cannot do anything before it attaches.
       if (thread.word_.TrySuspend()) return;
@@ -68,7 +65,7 @@ void StopTheWorld::HandOutTokens() {
       if (!TrySuspendWithToken(thread)) ++outstanding;
     });
   }
-  state_.counter.Acknowledge(kHandingOut - outstanding);
+  state_.counter.Acknowledge(StopCounter::kHandingOut - outstanding);
 }
 
 // Suspends whoever has detached without seeing its token; returns how many.

@@ -274,6 +274,7 @@ class alignas(64) ThreadState {
   void ClearData();
   [[gnu::cold]] void AttachSlow();
   [[gnu::cold]] bool WaitUntilResumed();
+  bool StopNeedsThisCpu() const;
   [[gnu::cold]] void AcknowledgeStop();
   [[gnu::cold]] int PollSlow();
   [[gnu::cold]] void BeginCriticalSectionSlow(CriticalSectionNode& node, Mutex* first, Mutex* second);

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "pyrt/runtime/config/check.h"
+#include "pyrt/tstate/internal/stop_counter.h"
 #include "pyrt/tstate/thread_state.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -50,6 +51,19 @@ void ThreadState::AttachSlow() {
   errno = saved_errno;
 }
 
+// Whether threads that have yet to stop may be waiting for the CPU on which this one, which has stopped, could spin.
+// A moment's guess.
+bool ThreadState::StopNeedsThisCpu() const {
+  for (const StopCounter* counter : {link_.interpreter_stop, link_.global_stop}) {
+    if (counter == nullptr) continue;
+    const uint32_t remaining = counter->remaining();
+    const bool counted = remaining != 0 && remaining < StopCounter::kHandingOut / 2;
+    // Besides those there are the stopper and this thread.
+    if (counted && remaining + 2 > static_cast<uint32_t>(UsableCpus())) return true;
+  }
+  return false;
+}
+
 // Returns true when the thread was woken and may attach before anybody suspends it again, false when it
 // should just try again.
 //
@@ -57,7 +71,7 @@ void ThreadState::AttachSlow() {
 // leaves the world stopped, as in CPython; its fork's child resumes its own thread.
 bool ThreadState::WaitUntilResumed() {
   constexpr int kSpins = 200;  // about 2 us: a short stop ends before we have gone to sleep
-  int spins = UsableCpus() > 1 ? kSpins : 0;
+  int spins = UsableCpus() > 1 && !StopNeedsThisCpu() ? kSpins : 0;
   if constexpr (kDetsched) spins = 1;
   for (;;) {
     switch (word_.Get()) {

@@ -21,6 +21,10 @@ namespace pyrt::inline PYRT_VARIANT {
 
 class StopCounter {
  public:
+  // Far more than any number of threads: what a stopper starts with, so that the counter cannot reach zero while
+  // tokens are handed out.
+  static constexpr uint32_t kHandingOut = uint32_t{1} << 30;
+
   constexpr StopCounter() = default;
   StopCounter(const StopCounter&) = delete;
   StopCounter& operator=(const StopCounter&) = delete;
@@ -38,6 +42,7 @@ class StopCounter {
 
   // The stopper. Acquire: pairs with Acknowledge.
   bool Done() const { return (word_.load(kAcquire) & ~kParked) == 0; }
+  // How many have yet to acknowledge; near kHandingOut while that is not known. Any thread, a moment's truth.
   uint32_t remaining() const { return word_.load(kRelaxed) & ~kParked; }
 
   // The stopper: sleeps until Done or the deadline (then false). The stopper has made sure that every thread
