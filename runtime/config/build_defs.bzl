@@ -171,13 +171,13 @@ def pyrt_cc_fuzz_test(
         size = "small",
         tags = [],
         **kwargs):
-    """A fuzz target (LLVMFuzzerTestOneInput), in both builds: <name>_gil and <name>_ft.
+    """A fuzz target (LLVMFuzzerTestOneInput), in both builds: <name>_gil and <name>_ft, or _detsched_gil and _detsched_ft.
 
     As a test it replays `corpus`, then runs for a bounded number of random inputs, with any compiler. With
     --config=fuzz (clang) the binary is libFuzzer's; see testing/fuzz/README.md.
 
     Args:
-      name: ends in _fuzz.
+      name: ends in _fuzz; in _schedule_fuzz on detsched.
       srcs: sources.
       deps: //runtime/config and the driver are added.
       corpus: input files, one per crash or shape worth keeping.
@@ -210,7 +210,7 @@ def pyrt_cc_fuzz_test(
     )
     for suffix in variants:
         variant_test(
-            name = name + "_" + suffix.replace("detsched_", ""),
+            name = name + "_" + suffix,
             size = size,
             args = select({
                 _LIBFUZZER: ["-runs=20000", "-max_total_time=10"],
@@ -224,7 +224,7 @@ def pyrt_cc_fuzz_test(
         )
     native.test_suite(
         name = name,
-        tests = [":" + name + "_" + suffix for suffix in NATIVE_VARIANTS],
+        tests = [":" + name + "_" + suffix for suffix in variants],
     )
 
 def pyrt_cc_benchmark(

@@ -7,6 +7,9 @@
 // target dies, the input is saved beside the test's other outputs (TEST_UNDECLARED_OUTPUTS_DIR, else the
 // current folder), and the last line on stderr says under which name: run the program with that file to see
 // it again.
+//
+// Coverage of code is libFuzzer's; of interleavings, which a target on detsched counts in the section that
+// libFuzzer reads too, the last line on stdout tells how many different ones there were.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -30,6 +33,9 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) __attribute__((weak));
+// The section's bounds, from the linker; null where nothing is in it.
+extern "C" uint8_t __start___libfuzzer_extra_counters[] __attribute__((weak));
+extern "C" uint8_t __stop___libfuzzer_extra_counters[] __attribute__((weak));
 
 namespace {
 
@@ -90,7 +96,30 @@ void SaveInputAndDie(int signal_number) {
   ::raise(signal_number);
 }
 
-void RunOne(const Bytes& input, const std::string& name) {
+// The counters of __libfuzzer_extra_counters: which of them were ever not zero.
+class ExtraCounters {
+ public:
+  ExtraCounters()
+      : first_(__start___libfuzzer_extra_counters),
+        size_(static_cast<size_t>(reinterpret_cast<uintptr_t>(__stop___libfuzzer_extra_counters) -
+                                  reinterpret_cast<uintptr_t>(__start___libfuzzer_extra_counters))),
+        seen_(size_) {}
+  bool exist() const { return size_ != 0; }
+  size_t seen() const { return static_cast<size_t>(std::count(seen_.begin(), seen_.end(), true)); }
+  void Take() {
+    for (size_t i = 0; i < size_; ++i) {
+      if (first_[i] != 0) seen_[i] = true;
+      first_[i] = 0;
+    }
+  }
+
+ private:
+  uint8_t* const first_;
+  const size_t size_;
+  std::vector<bool> seen_;
+};
+
+void RunOne(const Bytes& input, const std::string& name, ExtraCounters& counters) {
   const char* folder = std::getenv("TEST_UNDECLARED_OUTPUTS_DIR");
   std::snprintf(crash_report.path.data(), crash_report.path.size(), "%s/crash-%s",
                 folder == nullptr ? "." : folder, name.c_str());
@@ -99,6 +128,7 @@ void RunOne(const Bytes& input, const std::string& name) {
   crash_report.data = exact.data();
   crash_report.size = exact.size();
   LLVMFuzzerTestOneInput(exact.data(), exact.size());
+  counters.Take();
   crash_report.path[0] = '\0';
 }
 
@@ -201,7 +231,8 @@ int main(int argc, char** argv) {
     ::signal(signal_number, SaveInputAndDie);
   }
 
-  for (size_t i = 0; i < corpus.size(); ++i) RunOne(corpus[i], names[i]);
+  ExtraCounters counters;
+  for (size_t i = 0; i < corpus.size(); ++i) RunOne(corpus[i], names[i], counters);
 
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
   uint64_t done = 0;
@@ -211,10 +242,12 @@ int main(int argc, char** argv) {
     random.Next();
     const bool change = !corpus.empty() && done % 2 == 1;
     RunOne(change ? ChangedInput(random, corpus[random.Below(corpus.size())]) : RandomInput(random),
-           "seed-" + std::to_string(seed + done));
+           "seed-" + std::to_string(seed + done), counters);
     ++done;
   }
-  std::printf("fuzz: %zu corpus files and %llu random inputs (seed %llu) passed\n", corpus.size(),
+  std::printf("fuzz: %zu corpus files and %llu random inputs (seed %llu) passed", corpus.size(),
               static_cast<unsigned long long>(done), static_cast<unsigned long long>(seed));
+  if (counters.exist()) std::printf(", %zu pairs of steps by different threads", counters.seen());
+  std::printf("\n");
   return 0;
 }

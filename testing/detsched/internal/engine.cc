@@ -101,6 +101,8 @@ void Engine::Reset() {
   idle_rounds_ = 0;
   arrivals_ = steps_ = last_covered_ = 0;
   last_covered_fiber_ = -1;
+  covered_.Clear();
+  covered_count_ = 0;
   now_ = kStartOfTime;
   spurious_wakeups_ = early_timeouts_ = weak_cas_failures_ = clock_jumps_ = start_failures_ = 0;
   next_pid_ = kFirstNativeId + 1'000;

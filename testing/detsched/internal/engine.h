@@ -173,6 +173,7 @@ class Engine {
   // Takes all signals that were sent to the running fiber.
   void DeliverSignals();
   void Cover(const Pending& pending);
+  uint64_t CoverageId(const void* address);
   void SwitchTo(int id);
   void Progress();
   void CheckConstruction(const Race& race, const void* address, Site site);
@@ -214,6 +215,8 @@ class Engine {
   uint64_t steps_ = 0;
   uint64_t last_covered_ = 0;
   int last_covered_fiber_ = -1;
+  AddressTable<uint64_t> covered_;  // CoverageId
+  uint64_t covered_count_ = 0;      // of those without a name
   int spurious_wakeups_ = 0;
   int early_timeouts_ = 0;
   int weak_cas_failures_ = 0;

@@ -243,5 +243,6 @@ void Memory::SeeAllOf(int other, const ThreadMemory& other_thread, ThreadMemory&
 
 template class AddressTable<AtomicLocation>;
 template class AddressTable<PlainLocation>;
+template class AddressTable<uint64_t>;  // Engine::CoverageId
 
 }  // namespace pyrt::inline PYRT_VARIANT::detsched::internal

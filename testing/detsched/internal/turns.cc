@@ -1,6 +1,7 @@
 // Whose turn it is: the engine's scheduling points.
 
 #include <bit>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -26,7 +27,7 @@ void Engine::Point(Pending pending) {
 
 // Counts the pair of this step and the last one, if they are of different fibers: what a fuzzer is to vary.
 void Engine::Cover(const Pending& pending) {
-  const uint64_t here = reinterpret_cast<uintptr_t>(pending.address) * 0x9E3779B97F4A7C15u +
+  const uint64_t here = CoverageId(pending.address) * 0x9E3779B97F4A7C15u +
                         static_cast<uint64_t>(current_) * 4 + static_cast<uint64_t>(pending.effect);
   if (last_covered_fiber_ != current_) {
     const uint64_t pair = (last_covered_ * 31 + here) * 0xBF58476D1CE4E5B9u;
@@ -35,6 +36,18 @@ void Engine::Cover(const Pending& pending) {
   }
   last_covered_ = here;
   last_covered_fiber_ = current_;
+}
+
+// An address as the next process would number it: by its name or, without one, by who is accessed first.
+uint64_t Engine::CoverageId(const void* address) {
+  if (address == nullptr) return 0;
+  bool added = false;
+  uint64_t* const id = covered_.FindOrAdd(address, &added);
+  if (!added) return *id;
+  const std::string name = NameOf(address);
+  const bool has_name = !name.starts_with("0x");
+  *id = has_name ? std::hash<std::string>()(name) : ++covered_count_;
+  return *id;
 }
 
 // The running fiber does more than look: those who stood back for it may look again.

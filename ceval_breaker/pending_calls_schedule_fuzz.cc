@@ -1,0 +1,180 @@
+// Threads that add calls, poll, and close the queue, in a schedule that the bytes choose. What was accepted
+// runs exactly once, on a thread that may run it, in its producer's order, and because of a bit: nobody looks
+// at a queue whose bit is not set.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "pyrt/ceval_breaker/eval_breaker.h"
+#include "pyrt/ceval_breaker/pending_calls.h"
+#include "pyrt/runtime/sync/platform.h"
+#include "pyrt/testing/detsched/scheduler.h"
+#include "pyrt/testing/fuzz/operations.h"
+#include "pyrt/testing/fuzz/scheduled.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using AddResult = PendingCalls::AddResult;
+
+enum class What : uint8_t { kNothing, kFail, kAdd, kPoll };
+constexpr const char* kWhats[] = {"kNothing", "kFail", "kAdd", "kPoll"};
+
+struct World;
+
+struct Call {
+  Call(World* in, bool of_main, What does, int by, int nth)
+      : world(in), main(of_main), what(does), producer(by), number(nth) {}
+  World* const world;
+  const bool main;
+  const What what;
+  const int producer;
+  const int number;  // of its producer and queue
+  Plain<int> ran{0};
+};
+
+// Thread 0 is the main thread; without a GIL all of them may poll at the same time.
+struct World {
+  // Setup: the queues' capacities and the lengths of a pass.
+  World(uint8_t setup, const detsched::Options& /*options*/)
+      : calls({.limits = {1u + (setup & 3), 1u + (setup >> 2 & 1)}, .raise = &Raise, .context = this}),
+        main_calls({.limits = {1u + (setup >> 3 & 1), 1}, .raise = &RaiseMain, .context = this}),
+        handler(&calls, &main_calls) {
+    detsched::Name(&calls, "calls");
+    detsched::Name(&main_calls, "main_calls");
+    detsched::Name(&handler, "handler");
+    for (int i = 0; i < kMostThreads; ++i) detsched::Name(&words[i], "word", i);
+  }
+  static void Reset() {}
+
+  static void Raise(void* self) {
+    for (EvalBreaker& word : static_cast<World*>(self)->words) word.Set(BreakerEvent::kCallsToDo);
+  }
+  static void RaiseMain(void* self) { static_cast<World*>(self)->words[0].Set(BreakerEvent::kCallsToDo); }
+
+  void Enter(int /*self*/) {}
+  void Leave(int self) { handler.Forget(words[self]); }
+
+  void Add(int self, bool main, What what) {
+    // Reserved before: a call may run before Add has returned.
+    const int number = next[self][main];
+    records.push_back(std::make_unique<Call>(this, main, what, self, number));
+    Call& call = *records.back();
+    ++next[self][main];
+    const AddResult result = (main ? main_calls : calls).Add(&Run, &call);
+    if (result == AddResult::kAdded) {
+      ++accepted;
+    } else {
+      DETSCHED_CHECK(result == AddResult::kFull || (!main && (closed || closing != 0)));
+    }
+  }
+  void Poll(int self) {
+    if (words[self].AnyPending()) static_cast<void>(handler.Run(words[self], self == 0));
+  }
+
+  static absl::Status Run(void* argument) {
+    Call& call = *static_cast<Call*>(argument);
+    World& world = *call.world;
+    const int self = detsched::CurrentFiber() < 0 ? world.draining : detsched::CurrentFiber();
+    DETSCHED_CHECK(call.ran.Get() == 0);
+    call.ran.Set(1);
+    ++world.ran;
+    DETSCHED_CHECK(!call.main || self == 0);
+    DETSCHED_CHECK(call.number >= world.least[call.producer][call.main]);
+    world.least[call.producer][call.main] = call.number + 1;
+    switch (call.what) {
+      case What::kNothing:
+        break;
+      case What::kFail:
+        return absl::InternalError("");
+      case What::kAdd:
+        world.Add(self, call.main, What::kNothing);
+        break;
+      case What::kPoll:
+        static_cast<void>(world.handler.Run(world.words[self], self == 0));
+        break;
+    }
+    return absl::OkStatus();
+  }
+
+  bool Holds() const { return ran <= static_cast<int>(records.size()); }
+  void CheckEnd(detsched::Schedule& /*schedule*/) {
+    DETSCHED_CHECK(!handler.HasHandler());
+    for (bool any = true; any;) {
+      any = false;
+      for (draining = 0; draining < kMostThreads; ++draining) {
+        any |= words[draining].AnyPending();
+        Poll(draining);
+      }
+    }
+    DETSCHED_CHECK(calls.IsEmpty() && main_calls.IsEmpty());
+    DETSCHED_CHECK(ran == accepted);
+  }
+
+  EvalBreaker words[kMostThreads];
+  PendingCalls calls;
+  PendingCalls main_calls;
+  PendingCallHandler handler;
+  std::vector<std::unique_ptr<Call>> records;
+  // Model:
+  int accepted = 0;
+  int ran = 0;
+  int closing = 0;  // attempts
+  bool closed = false;
+  int next[kMostThreads][2] = {};
+  int least[kMostThreads][2] = {};
+  int draining = 0;
+};
+
+struct Add {
+  bool main;
+  What what;
+  std::string ToString() const {
+    return std::string("Add{") + (main ? "true" : "false") + ", What::" + kWhats[static_cast<int>(what)] + "}";
+  }
+  void Perform(World& world, int self) const { world.Add(self, main, what); }
+};
+
+struct Poll {
+  std::string ToString() const { return "Poll{}"; }
+  void Perform(World& world, int self) const { world.Poll(self); }
+};
+
+// As the end of an interpreter.
+struct Close {
+  std::string ToString() const { return "Close{}"; }
+  void Perform(World& world, int /*self*/) const {
+    ++world.closing;
+    if (world.calls.CloseIfEmpty()) world.closed = true;
+    --world.closing;
+  }
+};
+
+using Operation = std::variant<Add, Poll, Close>;
+
+Operation NextOperation(FuzzInput& input) {
+  const uint8_t byte = input.Byte();
+  switch (byte & 7) {
+    case 0:
+    case 1:
+    case 2:
+      return Poll{};
+    case 3:
+      return (byte & 0xf0) == 0xf0 ? Operation(Close{}) : Operation(Poll{});
+    default:
+      return Add{(byte & 8) != 0, static_cast<What>(byte >> 4 & 3)};
+  }
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  return pyrt::RunScheduled<pyrt::World>(data, size, &pyrt::NextOperation);
+}
