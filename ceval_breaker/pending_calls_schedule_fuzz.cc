@@ -78,6 +78,13 @@ struct World {
     if (words[self].AnyPending()) static_cast<void>(handler.Run(words[self], self == 0));
   }
 
+  // B091: what is still to do stays known.
+  void PollInCall(int self) {
+    const bool before = words[self].IsSet(BreakerEvent::kCallsToDo);
+    static_cast<void>(handler.Run(words[self], self == 0));
+    DETSCHED_CHECK(!before || words[self].IsSet(BreakerEvent::kCallsToDo));
+  }
+
   static absl::Status Run(void* argument) {
     Call& call = *static_cast<Call*>(argument);
     World& world = *call.world;
@@ -97,7 +104,7 @@ struct World {
         world.Add(self, call.main, What::kNothing);
         break;
       case What::kPoll:
-        static_cast<void>(world.handler.Run(world.words[self], self == 0));
+        world.PollInCall(self);
         break;
     }
     return absl::OkStatus();
@@ -106,7 +113,10 @@ struct World {
   bool Holds() const { return ran <= static_cast<int>(records.size()); }
   void CheckEnd(detsched::Schedule& /*schedule*/) {
     DETSCHED_CHECK(!handler.HasHandler());
-    for (bool any = true; any;) {
+    // Each round runs a call, or is the last but one.
+    bool any = true;
+    for (size_t rounds = 0; any; ++rounds) {
+      DETSCHED_CHECK(rounds <= records.size() + 2);
       any = false;
       for (draining = 0; draining < kMostThreads; ++draining) {
         any |= words[draining].AnyPending();
@@ -136,7 +146,8 @@ struct Add {
   bool main;
   What what;
   std::string ToString() const {
-    return std::string("Add{") + (main ? "true" : "false") + ", What::" + kWhats[static_cast<int>(what)] + "}";
+    return std::string("Add{") + (main ? "true" : "false") + ", What::" + kWhats[static_cast<int>(what)] +
+           "}";
   }
   void Perform(World& world, int self) const { world.Add(self, main, what); }
 };

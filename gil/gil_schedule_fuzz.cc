@@ -174,8 +174,11 @@ struct Fork {
     Member& me = world.members[self];
     if (!me.has || ForkProcess() != 0) return;
     PlatformAfterForkInChild();
+    // The others do not exist, and nobody may use their holders any more.
     for (Member& member : world.members) {
-      if (&member != &me) member.has = false;
+      if (&member == &me) continue;
+      member.has = false;
+      member.over = true;
     }
     world.ordering = 0;
     me.has = false;
@@ -195,8 +198,7 @@ struct SwitchOff {
   }
 };
 
-using Operation =
-    std::variant<Take, Work, Drop, TakeAndDrop, Yield, DropFinal, RequestExit, Fork, SwitchOff>;
+using Operation = std::variant<Take, Work, Drop, TakeAndDrop, Yield, DropFinal, RequestExit, Fork, SwitchOff>;
 
 Operation NextOperation(FuzzInput& input) {
   switch (input.Below(16)) {

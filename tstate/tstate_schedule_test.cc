@@ -14,6 +14,7 @@
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
+#include "pyrt/tstate/tstate_schedule_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -24,41 +25,7 @@ using detsched::Options;
 using detsched::Result;
 using detsched::Schedule;
 
-// An interpreter, and what its attached threads own together: a race on `inside` is a thread that runs while
-// the world is stopped, or a stop that does not order.
-struct World {
-  World() : threads({.registry = &registry, .gil = &gil}) {
-    gil.set_interval(1);
-    threads.link().guards = &guards;
-    detsched::Name(&gil, "gil");
-    detsched::Name(&registry, "registry");
-    detsched::Name(&threads, "threads");
-  }
-
-  ThreadState& Enter() {
-    ThreadState* const thread = threads.NewBound();
-    detsched::Name(thread, "thread", static_cast<int>(thread->id()));
-    thread->Attach();
-    return *thread;
-  }
-  void Leave(ThreadState& thread) {
-    InterpreterThreads::Clear(thread);
-    InterpreterThreads::DeleteCurrent();
-  }
-  void CheckPristine() {
-    DETSCHED_CHECK(threads.size() == 0);
-    DETSCHED_CHECK(!threads.stop_state().requested.load(kRelaxed));
-    DETSCHED_CHECK(threads.stop_state().counter.remaining() == 0);
-    DETSCHED_CHECK(!registry.global_stop().requested.load(kRelaxed));
-    DETSCHED_CHECK(registry.stop_gate().interpreters() == 0);
-  }
-
-  ThreadRegistry registry;
-  Gil gil;
-  FinalizationGuards guards;
-  InterpreterThreads threads;
-  Plain<int> owned[4];  // each thread's own, which it touches only while it is attached
-};
+using World = ScheduleWorld;
 
 Options Base(Options options) {
   options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
@@ -92,13 +59,7 @@ void StopAndLook(World& world, StopTheWorld stop, int threads, int times) {
   }
 }
 
-void DeleteAll(World& world) {
-  // Back on a single thread, which must be attached to clear.
-  ThreadState& self = world.Enter();
-  InterpreterThreads::DeleteRemoved(world.threads.RemoveAllExcept(&self), /*threads_are_gone=*/true);
-  world.Leave(self);
-  world.CheckPristine();
-}
+void DeleteAll(World& world) { world.DeleteAll(); }
 
 Result ExploreStop(Options options, int threads, int rounds, bool polls, bool global, int times = 1) {
   return Explore(Base(std::move(options)), [=](Schedule& schedule) {

@@ -92,8 +92,8 @@ int RunScheduled(const uint8_t* data, size_t size, Operation (*next)(FuzzInput& 
   std::string text = "  World world(" + std::to_string(shape.setup) + ", options);\n";
   for (int self = 0; self < shape.threads; ++self) {
     const std::string number = std::to_string(self);
-    text += std::string("  schedule.Spawn(\"") + internal::kThreadNames[self] + "\", [&] {\n    world.Enter(" +
-            number + ");\n";
+    text += std::string("  schedule.Spawn(\"") + internal::kThreadNames[self] +
+            "\", [&] {\n    world.Enter(" + number + ");\n";
     for (int left = 1 + input.Below(kMostOperations); left > 0; --left) {
       Operation operation = next(input);
       std::string name = std::visit([](const auto& one) { return one.ToString(); }, operation);

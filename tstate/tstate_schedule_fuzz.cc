@@ -1,0 +1,266 @@
+// Threads that are born, attach, detach, ensure, release, die and finalize the interpreter, in a schedule
+// that the bytes choose. After each step at most one of them is attached where there is a GIL, and at the end
+// no state is left.
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/testing/detsched/scheduler.h"
+#include "pyrt/testing/fuzz/operations.h"
+#include "pyrt/testing/fuzz/scheduled.h"
+#include "pyrt/tstate/finalization_guard.h"
+#include "pyrt/tstate/gil_state.h"
+#include "pyrt/tstate/stop_the_world.h"
+#include "pyrt/tstate/thread_registry.h"
+#include "pyrt/tstate/thread_state.h"
+#include "pyrt/tstate/tstate_schedule_test_util.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+// An Ensure that has not been released.
+struct Ensured {
+  std::variant<GilStateBefore, EnsureToken> token;
+  ThreadState* before;    // what was attached
+  ThreadState* detached;  // Member::detached
+};
+
+struct Member {
+  ThreadState* own = nullptr;       // made by Start
+  ThreadState* detached = nullptr;  // to be attached again before anything else
+  std::vector<Ensured> ensured;
+  bool attached = false;  // model: false while it waits
+};
+
+struct World : ScheduleWorld {
+  // Setup: bit 0: without a GIL in the build one is switched on.
+  World(uint8_t setup, const detsched::Options& /*options*/) : exclusive(kGilEnabled || (setup & 1) != 0) {
+    if (!kGilEnabled && exclusive) gil.AddEnableRequest();
+    world = this;
+    SetInterpreterDirectory(&directory);
+  }
+  ~World() { SetInterpreterDirectory(nullptr); }
+  static void Reset() { SetInterpreterDirectory(nullptr); }
+
+  void Enter(int /*self*/) {}
+  void Leave(int self) {
+    Member& me = members[self];
+    Reattach(me);
+    while (!me.ensured.empty()) Release(me);
+    Delete(me);
+    DETSCHED_CHECK(ThreadState::Current() == nullptr);
+    DETSCHED_CHECK(me.own == nullptr);
+  }
+
+  // A new thread comes before the finalizer shuts its state down, or it is too late: as the layer above has it.
+  bool Bind(ThreadState& thread) {
+    const MutexLock lock(start_mutex);
+    if (thread.must_exit()) {
+      thread.DecRef();
+      return false;
+    }
+    thread.Bind();
+    return true;
+  }
+  void Attached(Member& me) {
+    DETSCHED_CHECK(ThreadState::Current() != nullptr && ThreadState::Current()->attached());
+    me.attached = true;
+  }
+  void Reattach(Member& me) {
+    if (me.detached == nullptr) return;
+    me.detached->Attach();
+    me.detached = nullptr;
+    Attached(me);
+  }
+  void Release(Member& me) {
+    Reattach(me);
+    const Ensured last = me.ensured.back();
+    me.attached = false;
+    if (const auto* before = std::get_if<GilStateBefore>(&last.token)) {
+      GilStateRelease(*before);
+    } else {
+      ReleaseAttached(std::get<EnsureToken>(last.token));
+    }
+    me.ensured.pop_back();
+    DETSCHED_CHECK(ThreadState::Current() == last.before);
+    me.attached = last.before != nullptr;
+    me.detached = last.detached;
+  }
+  void Delete(Member& me) {
+    Reattach(me);
+    if (me.own == nullptr || !me.ensured.empty()) return;
+    InterpreterThreads::Clear(*me.own);
+    me.own = nullptr;
+    me.attached = false;
+    InterpreterThreads::DeleteCurrent();
+  }
+
+  bool Holds() const {
+    int attached = 0;
+    for (const Member& member : members) attached += member.attached;
+    return !exclusive || attached <= 1;
+  }
+  void CheckEnd(detsched::Schedule& schedule) {
+    DETSCHED_CHECK(schedule.hung() == 0 || finalized);
+    DeleteAll(/*threads_are_gone=*/false);
+    DETSCHED_CHECK(!exclusive || owned[3].Get() == done);
+  }
+
+  static inline World* world = nullptr;
+  Mutex start_mutex;
+  InterpreterDirectory directory{&registry, [](int64_t) { return &world->threads.link(); }};
+  const bool exclusive;
+  Member members[kMostThreads];
+  int done = 0;            // model: what owned[3], which the GIL guards, is to be
+  bool finalized = false;  // model: from now on a thread that attaches hangs
+};
+
+struct Start {
+  std::string ToString() const { return "Start{}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    if (me.own != nullptr || me.detached != nullptr || ThreadState::Current() != nullptr) return;
+    ThreadState* const thread = world.threads.New(Whence::kThreading);
+    if (!world.Bind(*thread)) return;
+    me.own = thread;
+    me.own->Attach();
+    world.Attached(me);
+  }
+};
+
+struct Toggle {
+  std::string ToString() const { return "Toggle{}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    if (me.detached != nullptr) return world.Reattach(me);
+    if (ThreadState::Current() == nullptr) return;
+    me.attached = false;
+    me.detached = ThreadState::SaveThread();
+  }
+};
+
+struct Poll {
+  std::string ToString() const { return "Poll{}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    if (!me.attached) return;
+    me.attached = false;
+    static_cast<void>(ThreadState::Get().Poll());
+    world.Attached(me);
+  }
+};
+
+struct Work {
+  std::string ToString() const { return "Work{}"; }
+  void Perform(World& world, int self) const {
+    if (!world.members[self].attached) return;
+    if (!world.exclusive) return world.owned[self].Set(world.owned[self].Get() + 1);
+    world.owned[3].Set(world.owned[3].Get() + 1);
+    ++world.done;
+  }
+};
+
+struct Ensure {
+  bool guarded;
+  std::string ToString() const { return guarded ? "Ensure{true}" : "Ensure{false}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    me.attached = false;
+    ThreadState* const before = ThreadState::Current();
+    if (guarded) {
+      const EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
+      if (!token) {
+        DETSCHED_CHECK(world.guards.closed() && ThreadState::Current() == before);
+        me.attached = before != nullptr;
+        return;
+      }
+      me.ensured.push_back({token, before, me.detached});
+    } else {
+      me.ensured.push_back({GilStateEnsure(), before, me.detached});
+    }
+    me.detached = nullptr;  // until the release
+    world.Attached(me);
+  }
+};
+
+struct Release {
+  std::string ToString() const { return "Release{}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    if (!me.ensured.empty()) world.Release(me);
+  }
+};
+
+struct Delete {
+  std::string ToString() const { return "Delete{}"; }
+  void Perform(World& world, int self) const { world.Delete(world.members[self]); }
+};
+
+// As a finalizer: nobody else comes back, and their states go.
+struct Finalize {
+  std::string ToString() const { return "Finalize{}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    if (!me.attached || world.finalized || !world.guards.CloseIfNone()) return;
+    ThreadState& thread = ThreadState::Get();
+    ThreadState* removed;
+    {
+      me.attached = false;
+      const StoppedWorld stopped(world.threads);
+      world.Attached(me);
+      if (std::exchange(world.finalized, true)) return;
+      {
+        const MutexLock lock(world.start_mutex);
+        world.threads.ShutDownAllExcept(&thread);
+      }
+      removed = world.threads.RemoveAllExcept(&thread);
+    }
+    me.attached = false;
+    InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
+    world.Attached(me);
+  }
+};
+
+using Operation = std::variant<Start, Toggle, Poll, Work, Ensure, Release, Delete, Finalize>;
+
+Operation NextOperation(FuzzInput& input) {
+  switch (input.Below(16)) {
+    case 0:
+    case 1:
+      return Start{};
+    case 2:
+    case 3:
+    case 4:
+      return Toggle{};
+    case 5:
+    case 6:
+      return Poll{};
+    case 7:
+    case 8:
+      return Work{};
+    case 9:
+    case 10:
+      return Ensure{false};
+    case 11:
+      return Ensure{true};
+    case 12:
+    case 13:
+      return Release{};
+    case 14:
+      return Delete{};
+    default:
+      return Finalize{};
+  }
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  return pyrt::RunScheduled<pyrt::World>(data, size, &pyrt::NextOperation);
+}
