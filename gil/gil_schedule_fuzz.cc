@@ -23,7 +23,8 @@ struct Member : TestThread {
   Atomic<bool> told{false};  // to exit
   // The model, of the thread itself:
   bool has = false;
-  bool over = false;  // may not take it any more
+  bool over = false;     // may not take it any more
+  bool ordered = false;  // to exit: somebody is doing so, or has done
 };
 
 struct World {
@@ -56,7 +57,7 @@ struct World {
   void Took(Member& me, TakeResult result) {
     me.has = result == TakeResult::kTaken;
     if (result == TakeResult::kMustExit) {
-      DETSCHED_CHECK(me.told.load(kRelaxed) || ordering != 0);
+      DETSCHED_CHECK(me.ordered);
       me.over = true;
     }
     DETSCHED_CHECK(result != TakeResult::kDisabled || (!kGilEnabled && disabled));
@@ -93,7 +94,6 @@ struct World {
   Member members[kMostThreads];
   Plain<int> inside{0};
   int done = 0;           // model: what `inside` is to be
-  int ordering = 0;       // model: orders to exit that are being given
   bool disabled = false;  // model: somebody has switched it off, or is about to
   int64_t start;
 };
@@ -161,10 +161,9 @@ struct RequestExit {
   std::string ToString() const { return "RequestExit{" + std::to_string(whom) + "}"; }
   void Perform(World& world, int self) const {
     if (whom == self || world.members[whom].over) return;
-    ++world.ordering;
+    world.members[whom].ordered = true;
     world.gil.RequestExit(world.members[whom].holder);
     world.members[whom].told.store(true, kRelease);
-    --world.ordering;
   }
 };
 
@@ -180,7 +179,6 @@ struct Fork {
       member.has = false;
       member.over = true;
     }
-    world.ordering = 0;
     me.has = false;
     world.gil.ReinitAfterFork(&me.holder);
     world.Take(me);

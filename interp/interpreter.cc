@@ -114,11 +114,11 @@ ThreadState* Interpreter::TakeOtherThreads(ThreadState& keep) {
   threads().ForEach([&](ThreadState& thread) {
     if (&thread != &keep) call_handler_.Forget(thread.breaker());  // EB-37
   });
+  ThreadState* others;
   {
     MutexLock lock(core_->start_mutex);
-    threads().ShutDownAllExcept(&keep);
+    others = threads().RemoveAllExcept(&keep, /*shut_down=*/true);
   }
-  ThreadState* const others = threads().RemoveAllExcept(&keep);
   lost_threads_ = lost_threads_ || others != nullptr;
   return others;
 }

@@ -80,8 +80,10 @@ struct Attach {
   void Perform(World& world, int self) const {
     Member& me = world.members[self];
     if (me.attached || !me.alive) return;
+    const bool on = world.switched_on;
     me.state->Attach();
     me.attached = true;
+    DETSCHED_CHECK(!on || me.state->gil_holder().holds());  // B080
   }
 };
 

@@ -215,7 +215,7 @@ void InterpreterThreads::DeleteCurrent() {
   thread.DecRef(2);
 }
 
-ThreadState* InterpreterThreads::RemoveAllExcept(ThreadState* keep) {
+ThreadState* InterpreterThreads::RemoveAllExcept(ThreadState* keep, bool shut_down) {
   HeadLockGuard guard(registry_.head_lock_);
   ThreadState* removed = nullptr;
   ThreadState* kept = nullptr;
@@ -224,6 +224,7 @@ ThreadState* InterpreterThreads::RemoveAllExcept(ThreadState* keep) {
     if (thread == keep) {
       kept = thread;
     } else {
+      if (shut_down) thread->ShutDown();
       thread->listed_ = false;
       thread->previous_ = nullptr;
       thread->next_ = removed;

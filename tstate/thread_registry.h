@@ -113,7 +113,9 @@ class InterpreterThreads {
 
   // Takes every state but `keep` (may be null) off the list and returns them, chained. The caller has stopped
   // the world, or is alone. CPython: _PyThreadState_RemoveExcept.
-  ThreadState* RemoveAllExcept(ThreadState* keep);
+  // With `shut_down` they may never attach again, as after ShutDownAllExcept: in one with the removal, so that
+  // a state which a thread is just making is either not on the list yet, or is shut down as well.
+  ThreadState* RemoveAllExcept(ThreadState* keep, bool shut_down = false);
   // Clears and frees what RemoveAllExcept returned, with the world running: destructors run.
   // `threads_are_gone` in a forked child: no OS thread has a reference any more. Attached to the interpreter.
   // CPython: _PyThreadState_DeleteList.

@@ -214,11 +214,8 @@ struct Finalize {
       const StoppedWorld stopped(world.threads);
       world.Attached(me);
       if (std::exchange(world.finalized, true)) return;
-      {
-        const MutexLock lock(world.start_mutex);
-        world.threads.ShutDownAllExcept(&thread);
-      }
-      removed = world.threads.RemoveAllExcept(&thread);
+      const MutexLock lock(world.start_mutex);
+      removed = world.threads.RemoveAllExcept(&thread, /*shut_down=*/true);
     }
     me.attached = false;
     InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);

@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 
+#include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/critical_section.h"
 #include "pyrt/tstate/gil_state.h"
@@ -488,6 +489,40 @@ TEST(TstateScheduleTest, B061_EnsureWithAGuardRacesWithFinalization) {
     DETSCHED_CHECK(inside.Get() == 100 + ensured);
     world.CheckPristine();
     SetInterpreterDirectory(nullptr);
+  });
+  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+// A foreign thread makes a state while a finalizer takes the others' away: it is told to leave, or it comes later.
+// Found by tstate_schedule_fuzz: shut down and removed in two steps, a state that came between them was deleted
+// under its thread, which attached.
+TEST(TstateScheduleTest, Regression_StateMadeWhileTheOthersAreRemoved) {
+  const Result result = Explore(Base(Options::Random(6000)), [](Schedule& schedule) {
+    World world;
+    Mutex start;  // as the interpreter's
+    schedule.Spawn("foreign", [&] {
+      ThreadState* const thread = world.threads.New(Whence::kCApi);
+      {
+        const MutexLock lock(start);
+        if (thread->must_exit()) return thread->DecRef();
+        thread->Bind();
+      }
+      thread->Attach();
+      world.Leave(*thread);
+    });
+    schedule.Spawn("finalizer", [&] {
+      ThreadState& thread = world.Enter();
+      ThreadState* removed;
+      {
+        const StoppedWorld stopped(world.threads);
+        const MutexLock lock(start);
+        removed = world.threads.RemoveAllExcept(&thread, /*shut_down=*/true);
+      }
+      InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
+      world.Leave(thread);
+    });
+    schedule.Run();
+    world.CheckPristine();
   });
   EXPECT_TRUE(result.ok()) << result.report;
 }
