@@ -51,7 +51,6 @@ struct World : ScheduleWorld {
     detsched::Name(&dict, "dict");
     detsched::Name(&native, "native");
   }
-  static void Reset() {}
 
   void Enter(int self) { members[self].state = &ScheduleWorld::Enter(); }
   void Leave(int self) { ScheduleWorld::Leave(*members[self].state); }

@@ -38,7 +38,6 @@ struct World : ScheduleWorld {
       detsched::Name(&owned[i], "owned", i);
     }
   }
-  static void Reset() {}
 
   void Enter(int self) {
     members[self].state->Bind();

@@ -45,7 +45,10 @@ struct World : ScheduleWorld {
     SetInterpreterDirectory(&directory);
   }
   ~World() { SetInterpreterDirectory(nullptr); }
-  static void Reset() { SetInterpreterDirectory(nullptr); }
+  static void Reset() {
+    ScheduleWorld::Reset();
+    SetInterpreterDirectory(nullptr);
+  }
 
   void Enter(int /*self*/) {}
   void Leave(int self) {

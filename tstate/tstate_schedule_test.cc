@@ -29,7 +29,7 @@ using detsched::Schedule;
 using World = ScheduleWorld;
 
 Options Base(Options options) {
-  options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
+  options.reset = &ScheduleWorld::Reset;
   return options;
 }
 

@@ -23,6 +23,9 @@ struct ScheduleWorld {
     detsched::Name(&threads, "threads");
   }
 
+  // Before each schedule: no state's memory is left from the last one, so that all begin alike.
+  static void Reset() { ThreadRegistry::SetAllocator(nullptr); }
+
   ThreadState& Enter() {
     ThreadState* const thread = threads.NewBound();
     detsched::Name(thread, "thread", static_cast<int>(thread->id()));
