@@ -119,8 +119,9 @@ struct World : ScheduleWorld {
   InterpreterDirectory directory{&registry, [](int64_t) { return &world->threads.link(); }};
   const bool exclusive;
   Member members[kMostThreads];
-  int done = 0;            // model: what owned[3], which the GIL guards, is to be
-  bool finalized = false;  // model: from now on a thread that attaches hangs
+  int done = 0;             // model: what owned[3], which the GIL guards, is to be
+  bool finalizing = false;  // model: somebody is about to
+  bool finalized = false;   // model: from now on a thread that attaches hangs
 };
 
 struct Start {
@@ -209,14 +210,19 @@ struct Finalize {
   std::string ToString() const { return "Finalize{}"; }
   void Perform(World& world, int self) const {
     Member& me = world.members[self];
-    if (!me.attached || world.finalized || !world.guards.CloseIfNone()) return;
+    // One thread only: of two that wait for the same stop, the one that is woken may have been told to hang.
+    if (!me.attached || std::exchange(world.finalizing, true)) return;
+    if (!world.guards.CloseIfNone()) {
+      world.finalizing = false;
+      return;
+    }
     ThreadState& thread = ThreadState::Get();
     ThreadState* removed;
     {
       me.attached = false;
       const StoppedWorld stopped(world.threads);
       world.Attached(me);
-      if (std::exchange(world.finalized, true)) return;
+      world.finalized = true;
       const MutexLock lock(world.start_mutex);
       removed = world.threads.RemoveAllExcept(&thread, /*shut_down=*/true);
     }

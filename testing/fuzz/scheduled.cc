@@ -13,7 +13,7 @@
 
 namespace {
 
-constexpr size_t kCounters = 8192;
+constexpr size_t kCounters = 32768;
 
 }  // namespace
 
