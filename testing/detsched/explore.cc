@@ -294,17 +294,41 @@ Result ExploreHere(const Options& options, const std::function<void(Schedule&)>&
   return result;
 }
 
+// What the process has explored and found to be right, printed at its end: `tools/campaign counts` adds it up.
+struct Totals {
+  ~Totals() {
+    if (explorations == 0) return;
+    std::printf("detsched: total %" PRIu64 " schedules, %" PRIu64 " steps, %" PRIu64 " explorations, %" PRIu64
+                " complete\n",
+                schedules, steps, explorations, complete);
+  }
+  void Add(const Result& result) {
+    if (!result.ok()) return;
+    schedules += result.schedules;
+    steps += result.steps;
+    ++explorations;
+    complete += result.complete;
+  }
+  uint64_t schedules = 0, steps = 0, explorations = 0, complete = 0;
+};
+
+Result ExploreHereOrIsolated(const Options& options, const std::function<void(Schedule&)>& body) {
+  if (options.isolate) {
+    return internal::RunIsolated([&](const std::function<void(const Result&)>& report) {
+      report(ExploreHere(options, body, report));
+    });
+  }
+  return ExploreHere(options, body, [](const Result& result) { std::fputs(result.report.c_str(), stderr); });
+}
+
 }  // namespace
 
 Result Explore(const Options& options, const std::function<void(Schedule&)>& body) {
   PYRT_CHECK(internal::engine == nullptr, "detsched::Explore", "called from within a schedule");
-  const Options complete = WithEnvironment(options);
-  if (complete.isolate) {
-    return internal::RunIsolated([&](const std::function<void(const Result&)>& report) {
-      report(ExploreHere(complete, body, report));
-    });
-  }
-  return ExploreHere(complete, body, [](const Result& result) { std::fputs(result.report.c_str(), stderr); });
+  static Totals totals;
+  Result result = ExploreHereOrIsolated(WithEnvironment(options), body);
+  totals.Add(result);
+  return result;
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT::detsched

@@ -1,0 +1,107 @@
+// An exception that is left for another thread, on the deterministic scheduler: raised once or replaced, and
+// never left in the slot without its bit.
+
+#include <functional>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/ceval_breaker/async_exception.h"
+#include "pyrt/ceval_breaker/eval_breaker.h"
+#include "pyrt/runtime/object/object.h"
+#include "pyrt/testing/detsched/scheduler.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using detsched::Explore;
+using detsched::Options;
+using detsched::Schedule;
+
+// Counts the living: what nobody took must still be released.
+class Counted : public Object {
+ public:
+  explicit Counted(Atomic<int>* living) : living_(living) { living_->fetch_add(1, kRelaxed); }
+  const char* TypeName() const override { return "Counted"; }
+  // What the setter wrote before it left the exception.
+  Plain<int> payload{7};
+
+ protected:
+  ~Counted() override { living_->fetch_sub(1, kRelaxed); }
+
+ private:
+  Atomic<int>* const living_;
+};
+
+struct Target {
+  Atomic<int> living{0};
+  EvalBreaker breaker;
+  AsyncException slot;
+  int taken = 0;     // the target's
+  int replaced = 0;  // the setters', between two scheduling points
+
+  Target() {
+    detsched::Name(breaker.word(), "breaker");
+    detsched::Name(&slot, "slot");
+  }
+  void Set(Ref<Object> exception) {
+    if (slot.Set(std::move(exception), breaker) != nullptr) ++replaced;
+  }
+  void Poll() {
+    if (!breaker.IsSet(BreakerEvent::kAsyncException)) return;
+    const Ref<Object> exception = slot.Take(breaker);
+    if (exception == nullptr) return;
+    DETSCHED_CHECK(static_cast<Counted&>(*exception).payload.Get() == 7);
+    ++taken;
+  }
+  // After everybody is gone: the last poll finds what is left.
+  void CheckNothingIsStuck(int set) {
+    DETSCHED_CHECK(!slot.IsSet() || breaker.IsSet(BreakerEvent::kAsyncException));
+    Poll();
+    DETSCHED_CHECK(!slot.IsSet());
+    DETSCHED_CHECK(taken + replaced == set);
+    DETSCHED_CHECK(living.load(kRelaxed) == 0);
+  }
+};
+
+void SetAgainstTake(Schedule& s) {
+  Target target;
+  s.Spawn("setter", [&] {
+    for (int i = 0; i < 2; ++i) target.Set(MakeRef<Counted>(&target.living));
+  });
+  s.Spawn("target", [&] {
+    for (int i = 0; i < 2; ++i) target.Poll();
+  });
+  s.Run();
+  target.CheckNothingIsStuck(2);
+}
+
+TEST(AsyncExceptionScheduleTest, EB17_NoExceptionIsLeftWithoutItsBit) {
+  Options options = Options::Exhaustive(3);
+  const auto result = Explore(options, SetAgainstTake);
+  EXPECT_TRUE(result.ok()) << result.report;
+  EXPECT_TRUE(result.complete);
+}
+
+// Two setters, one of which changes its mind: null empties the slot, and the bit may stay behind (TS-81).
+void SetAgainstWithdraw(Schedule& s) {
+  Target target;
+  s.Spawn("setter", [&] { target.Set(MakeRef<Counted>(&target.living)); });
+  s.Spawn("fickle", [&] {
+    target.Set(MakeRef<Counted>(&target.living));
+    target.Set(nullptr);
+  });
+  s.Spawn("target", [&] {
+    for (int i = 0; i < 2; ++i) target.Poll();
+  });
+  s.Run();
+  target.CheckNothingIsStuck(2);
+}
+
+TEST(AsyncExceptionScheduleTest, TS81_WithdrawalReleasesWhatItTakesAway) {
+  const auto result = Explore(Options::Exhaustive(2), SetAgainstWithdraw);
+  EXPECT_TRUE(result.ok()) << result.report;
+  EXPECT_TRUE(result.complete);
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,107 @@
+// Bounded bypass: how often others may get the GIL before somebody who waits for it. The queue is first in, first out
+// for forced switches; who comes while the GIL is free may overtake the queue, until its head has waited too long.
+
+#include "gtest/gtest.h"
+
+#include "pyrt/gil/gil.h"
+#include "pyrt/testing/detsched/scheduler.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using detsched::BypassMonitor;
+using detsched::Explore;
+using detsched::Options;
+using detsched::Result;
+using detsched::Schedule;
+using TakeResult = Gil::TakeResult;
+
+struct Actor {
+  Atomic<uintptr_t> word{0};
+  GilHolder holder{&word, 1};
+  bool asked() const { return (word.load(kRelaxed) & 1) != 0; }
+};
+
+// Three threads that only yield when they are asked. Who yields is queued in the operation that passes the GIL on, so
+// each other thread gets it at most once before the yield returns: from its place in the queue, or because it came
+// while the GIL was free.
+void ThreeYielders(Schedule& schedule) {
+  constexpr int kThreads = 3;
+  Gil gil(/*enabled=*/true);
+  gil.set_interval(1);
+  Actor actors[kThreads];
+  BypassMonitor monitor(/*bound=*/kThreads - 1);
+  detsched::Name(&gil, "gil");
+  for (Actor& actor : actors) {
+    schedule.Spawn("busy", [&gil, &actor, &monitor] {
+      DETSCHED_CHECK(gil.Take(actor.holder) == TakeResult::kTaken);
+      monitor.Entered();
+      for (int polls = 0; polls < 4; ++polls) {
+        detsched::Point("works");
+        if (!actor.asked()) continue;
+        monitor.Waiting();
+        DETSCHED_CHECK(gil.Yield(actor.holder) == TakeResult::kTaken);
+        monitor.Entered();
+      }
+      gil.Drop(actor.holder);
+    });
+  }
+  schedule.Run();
+  for (Actor& actor : actors) gil.Forget(actor.holder);
+}
+
+Options WithTimers(Options options) {
+  options.early_timeouts = 3;
+  return options;
+}
+
+TEST(GilFairnessScheduleTest, GI9_WhoYieldsIsOvertakenOnceByEachOther) {
+  for (const Options& options : {Options::Random(6000), Options::Pct(3, 6000)}) {
+    const Result result = Explore(WithTimers(options), ThreeYielders);
+    EXPECT_TRUE(result.ok()) << result.report;
+  }
+}
+
+TEST(GilFairnessScheduleTest, AYieldThatDoesNotQueueIsNoticed) {
+  detsched::ScopedMutant mutant("gil_yield_does_not_queue");
+  Options options = WithTimers(Options::Random(20'000));
+  options.shrink = false;
+  EXPECT_FALSE(Explore(options, ThreeYielders).ok());
+}
+
+// A waiter against a thread that drops and takes again at once, for ever. The latter overtakes until the waiter has been
+// the head of the queue for a millisecond, which is ten of its holds; then its drop hands the GIL over.
+void WaiterBesideARetaker(Schedule& schedule) {
+  constexpr int kBound = 12;  // one hold may have begun before, one ends after
+  Gil gil(/*enabled=*/true);
+  Actor retaker, waiter;
+  Atomic<uint32_t> served{0};
+  schedule.Spawn("retaker", [&] {
+    int overtaken = 0;
+    for (int i = 0; i < 60 && served.load(kRelaxed) == 0; ++i) {
+      DETSCHED_CHECK(gil.Take(retaker.holder) == TakeResult::kTaken);
+      if (served.load(kRelaxed) == 0 && gil.Stats().waiting != 0) ++overtaken;
+      DETSCHED_CHECK(overtaken <= kBound);
+      detsched::AdvanceTime(100 * kNanosPerMicro);
+      gil.Drop(retaker.holder);
+    }
+  });
+  schedule.Spawn("waiter", [&] {
+    DETSCHED_CHECK(gil.Take(waiter.holder) == TakeResult::kTaken);
+    served.store(1, kRelaxed);
+    gil.Drop(waiter.holder);
+  });
+  schedule.Run();
+  gil.Forget(retaker.holder);
+  gil.Forget(waiter.holder);
+}
+
+TEST(GilFairnessScheduleTest, WhoDropsAndTakesAgainCannotKeepItForEver) {
+  Options options = Options::Random(4000);
+  options.stale_reads = 2;  // a store is seen in the end
+  const Result result = Explore(options, WaiterBesideARetaker);
+  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
