@@ -30,7 +30,8 @@ constexpr size_t kInitialCapacity = 256;
 // none.
 void FreeAfterReaders(DelayedFree* item) {
   ThreadState* const thread = ThreadState::Current();
-  if (kGilEnabled || thread == nullptr || thread->link().qsbr == nullptr) {
+  if (kGilEnabled || thread == nullptr || thread->link().qsbr == nullptr ||
+      PYRT_MUTANT(gh_130163_frees_under_readers)) {
     item->free(item);
     return;
   }
@@ -96,7 +97,7 @@ void SysDict::Insert(Table& table, Entry* entry) {
   size_t i = entry->hash & table.mask;
   while (table.slots[i].load(kRelaxed) != nullptr) i = (i + 1) & table.mask;
   // Release: a reader that finds the entry sees its name.
-  table.slots[i].store(entry, kRelease);
+  table.slots[i].store(entry, PYRT_MUTANT(sys_dict_publishes_relaxed) ? kRelaxed : kRelease);
 }
 
 void SysDict::GrowLocked(Table* bigger, Garbage* garbage) {

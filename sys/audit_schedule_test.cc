@@ -1,0 +1,257 @@
+// Hook lists on the deterministic scheduler: appended to by several threads while others deliver events through
+// them; a veto that comes in between; the end. With the GIL the process's list is what interpreters with GILs of
+// their own share, so it is explored in both builds.
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/gil/gil.h"
+#include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/values.h"
+#include "pyrt/sys/audit.h"
+#include "pyrt/testing/detsched/scheduler.h"
+#include "pyrt/tstate/stop_the_world.h"
+#include "pyrt/tstate/thread_registry.h"
+#include "pyrt/tstate/thread_state.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using detsched::Explore;
+using detsched::Options;
+using detsched::Result;
+using detsched::Schedule;
+
+// Made on first use, and a fiber may not be switched in the middle of that.
+void MakeSingletons() {
+  static_cast<void>(Tuple::Empty());
+  static_cast<void>(None());
+  static_cast<void>(Raise(ErrorType::RuntimeError(), "no").ok());
+}
+
+// An interpreter with a GIL of its own.
+struct Interp {
+  explicit Interp(ThreadRegistry& registry, NativeAuditHooks& native)
+      : threads({.registry = &registry, .gil = &gil}), auditor(native) {}
+
+  Gil gil;
+  InterpreterThreads threads;
+  Auditor auditor;
+};
+
+class Attached {
+ public:
+  explicit Attached(Interp& interp) : thread_(interp.threads.NewBound()) { thread_->Attach(); }
+  ~Attached() {
+    InterpreterThreads::Clear(*thread_);
+    InterpreterThreads::DeleteCurrent();
+  }
+  ThreadState& thread() { return *thread_; }
+
+ private:
+  ThreadState* const thread_;
+};
+
+// A hook that says who was called, to whoever delivers.
+struct Hook {
+  static absl::Status Run(std::string_view event, const Ref<Tuple>&, void* data) {
+    Hook& self = *static_cast<Hook*>(data);
+    // What its registrar wrote before it added the hook: a race where the list publishes too early.
+    self.log->push_back(self.number.Get());
+    detsched::Point("in the hook");
+    if (self.vetoes && event == "sys.addaudithook") return Raise(ErrorType::RuntimeError(), "no");
+    return absl::OkStatus();
+  }
+  Plain<int> number{0};
+  bool vetoes = false;
+  std::vector<int>* log = nullptr;  // of the fiber that delivers: there is one in each scenario
+};
+
+struct World {
+  World() {
+    MakeSingletons();
+    detsched::Name(&native, "hooks");
+  }
+  void Add(int i, Auditor* current, bool expected = true) {
+    hooks[i].log = &log;
+    hooks[i].number.Set(i);
+    const absl::StatusOr<bool> added = native.Add(&Hook::Run, &hooks[i], current);
+    DETSCHED_CHECK(added.ok() && (*added == expected || !expected));
+    if (*added) accepted.fetch_add(1, kRelaxed);
+  }
+  // The hooks that an event reaches, in order.
+  std::vector<int> Deliver(Interp& interp) {
+    log.clear();
+    DETSCHED_CHECK(interp.auditor.Audit("e").ok());
+    return log;
+  }
+
+  NativeAuditHooks native;
+  ThreadRegistry registry;
+  Interp first{registry, native}, second{registry, native};
+  Hook hooks[4];
+  Atomic<int> accepted{0};
+  std::vector<int> log;
+};
+
+Options Base(Options options) {
+  options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
+  return options;
+}
+
+// Two threads without a state append while a third delivers: each event sees a complete prefix of the list, no
+// hook is lost, none is there twice.
+void AppendAndTraverse(Schedule& s) {
+  World world;
+  std::vector<std::vector<int>> events;
+  s.Spawn("registrar", [&] {
+    world.Add(0, nullptr);
+    world.Add(1, nullptr);
+  });
+  s.Spawn("other", [&] { world.Add(2, nullptr); });
+  s.Spawn("auditor", [&] {
+    Attached attached(world.first);
+    for (int i = 0; i < 2; ++i) events.push_back(world.Deliver(world.first));
+  });
+  s.Run();
+  DETSCHED_CHECK(world.native.size() == 3);
+  {
+    Attached attached(world.first);
+    events.push_back(world.Deliver(world.first));
+  }
+  const std::vector<int>& all = events.back();
+  DETSCHED_CHECK(all.size() == 3);
+  for (int i = 0; i < 3; ++i) DETSCHED_CHECK(std::count(all.begin(), all.end(), i) == 1);
+  for (const std::vector<int>& event : events) {
+    DETSCHED_CHECK(std::equal(event.begin(), event.end(), all.begin()));
+  }
+  DETSCHED_CHECK(events[0].size() <= events[1].size());
+}
+
+TEST(AuditScheduleTest, gh_154431_AppendWhileOthersTraverse) {
+  const Result exhaustive = Explore(Base(Options::Exhaustive(1)), AppendAndTraverse);
+  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
+  EXPECT_TRUE(exhaustive.complete);
+  const Result pct = Explore(Base(Options::Pct(3, 10'000)), AppendAndTraverse);
+  EXPECT_TRUE(pct.ok()) << pct.report;
+}
+
+// A hook that forbids hooks comes in while two interpreters add some: who was accepted is in the list, who was
+// refused is not, and after the guard nobody gets in (B026, gh-152912).
+void VetoBesideAdd(Schedule& s) {
+  World world;
+  world.hooks[0].vetoes = true;
+  s.Spawn("guard", [&] { world.Add(0, nullptr); });
+  s.Spawn("adder", [&] {
+    Attached attached(world.first);
+    world.Add(1, &world.first.auditor, /*expected=*/false);
+    world.Add(2, &world.first.auditor, /*expected=*/false);
+  });
+  s.Run();
+  const auto in_list = static_cast<size_t>(world.accepted.load(kRelaxed));
+  DETSCHED_CHECK(world.native.size() == in_list);
+  Attached attached(world.second);
+  world.Add(3, &world.second.auditor, /*expected=*/false);
+  DETSCHED_CHECK(world.native.size() == in_list);
+}
+
+TEST(AuditScheduleTest, B026_AVetoThatComesInBetween) {
+  const Result result = Explore(Base(Options::Exhaustive(2)), VetoBesideAdd);
+  EXPECT_TRUE(result.ok()) << result.report;
+  EXPECT_TRUE(result.complete);
+}
+
+// An interpreter's own hooks are objects. One that lets the others in, as a hook that reads a file does, sees
+// hooks added behind it in the same event (SY-41), and threads of the interpreter add at the same time.
+class OwnHook : public Object {
+ public:
+  explicit OwnHook(Atomic<int>* calls) : calls_(calls) {}
+  const char* TypeName() const override { return "OwnHook"; }
+  absl::StatusOr<Ref<Object>> GetAttr(std::string_view) override { return Ref<Object>(None()); }
+  absl::StatusOr<Ref<Object>> Call(Args) override {
+    calls_->fetch_add(1, kRelaxed);
+    DetachedScope detached;
+    return Ref<Object>(None());
+  }
+
+ private:
+  Atomic<int>* const calls_;
+};
+
+void OwnHooks(Schedule& s) {
+  World world;
+  Atomic<int> calls{0};
+  Auditor& auditor = world.first.auditor;
+  for (const char* name : {"a", "b"}) {
+    s.Spawn(name, [&] {
+      Attached attached(world.first);
+      DETSCHED_CHECK(auditor.AddHook(MakeRef<OwnHook>(&calls)).value());
+      DETSCHED_CHECK(auditor.Audit("e").ok());
+    });
+  }
+  s.Run();
+  DETSCHED_CHECK(auditor.own_hooks() == 2);
+  // Each thread's event reaches its own hook at least, and the second addition may be seen by the first hook.
+  DETSCHED_CHECK(calls.load(kRelaxed) >= 2 && calls.load(kRelaxed) <= 6);
+  auditor.Clear();
+}
+
+TEST(AuditScheduleTest, SY41_HooksThatLetOthersIn) {
+  const Result result = Explore(Base(Options::Pct(3, 4000)), OwnHooks);
+  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+// The end: the finalizer takes the other thread away, then clears. Nobody is inside a hook by then.
+void ClearAtTheEnd(Schedule& s) {
+  World world;
+  world.Add(0, nullptr);
+  Plain<bool> cleared{false};
+  struct Late {
+    static absl::Status Run(std::string_view, const Ref<Tuple>&, void* data) {
+      DETSCHED_CHECK(!static_cast<Plain<bool>*>(data)->Get());
+      return absl::OkStatus();
+    }
+  };
+  DETSCHED_CHECK(world.native.Add(&Late::Run, &cleared, nullptr).value());
+  ThreadState* const worker = world.first.threads.New(Whence::kThreadingDaemon);
+  Atomic<uint32_t> bound{0};
+  s.Spawn("worker", [&] {
+    worker->Bind();
+    bound.store(1, kRelease);
+    for (int i = 0; i < 2; ++i) {
+      worker->Attach();  // hangs here when it comes too late
+      DETSCHED_CHECK(world.first.auditor.Audit("e").ok());
+      worker->Detach();
+    }
+  });
+  s.Spawn("finalizer", [&] {
+    while (bound.load(kAcquire) == 0) CpuRelax();
+    Attached attached(world.first);
+    InterpreterThreads& threads = world.first.threads;
+    ThreadState* removed = nullptr;
+    {
+      StoppedWorld stopped(threads);
+      threads.ShutDownAllExcept(&attached.thread());
+      removed = threads.RemoveAllExcept(&attached.thread());
+    }
+    InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
+    world.native.Clear(&world.first.auditor);
+    cleared.Set(true);
+    DETSCHED_CHECK(world.native.empty());
+    DETSCHED_CHECK(world.first.auditor.Audit("e").ok());
+  });
+  s.Run();
+}
+
+TEST(AuditScheduleTest, B026_ClearedWhenNobodyIsLeft) {
+  const Result random = Explore(Base(Options::Random(4000)), ClearAtTheEnd);
+  EXPECT_TRUE(random.ok()) << random.report;
+  const Result pct = Explore(Base(Options::Pct(3, 4000)), ClearAtTheEnd);
+  EXPECT_TRUE(pct.ok()) << pct.report;
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT

@@ -1,0 +1,187 @@
+// The dictionary of sys on the deterministic scheduler: readers without a lock beside writers that replace, delete
+// and grow. What a reader finds is whole, and alive for as long as it holds it (gh-130163).
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/gil/gil.h"
+#include "pyrt/runtime/object/object.h"
+#include "pyrt/sys/sys_dict.h"
+#include "pyrt/testing/detsched/scheduler.h"
+#include "pyrt/tstate/thread_registry.h"
+#include "pyrt/tstate/thread_state.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using detsched::Explore;
+using detsched::Failure;
+using detsched::Options;
+using detsched::Result;
+using detsched::Schedule;
+
+// Says what it is for as long as it lives: its end is a write, so a reader that has it without a reference races.
+class Value : public Object {
+ public:
+  Value(int number, Atomic<int>* living) : living_(living) {
+    number_.Set(number);
+    living_->fetch_add(1, kRelaxed);
+  }
+  const char* TypeName() const override { return "Value"; }
+  int number() const { return number_.Get(); }
+
+ protected:
+  ~Value() override {
+    number_.Set(-1);
+    living_->fetch_sub(1, kRelaxed);
+  }
+
+ private:
+  Plain<int> number_;
+  Atomic<int>* const living_;
+};
+
+constexpr SysName kOut("stdout");
+constexpr SysName kFresh("fresh");
+
+struct World {
+  World() : threads({.registry = &registry, .gil = &gil}) { detsched::Name(&dict, "dict"); }
+
+  void Set(SysName name, int number) { dict->Set(name, MakeRef<Value>(number, &living)); }
+  // -1: there is none.
+  int Read(SysName name) {
+    const Ref<Object> found = dict->Find(name);
+    if (found == nullptr) return -1;
+    const int number = static_cast<Value&>(*found).number();
+    detsched::Point("reading");
+    DETSCHED_CHECK(static_cast<Value&>(*found).number() == number && number >= 0);
+    return number;
+  }
+  template <typename Body>
+  void Attached(Body body) {
+    ThreadState* const thread = threads.NewBound();
+    thread->Attach();
+    body();
+    InterpreterThreads::Clear(*thread);
+    InterpreterThreads::DeleteCurrent();
+  }
+  // A poll of the loop: what was read before it is forgotten.
+  static void Poll() { ThreadState::Current()->ReportQuiescent(); }
+  // What was replaced goes when everybody has been quiescent; at the end nothing is left.
+  void CheckNothingIsLost() {
+    Attached([&] { dict.reset(); });
+    threads.qsbr().Advance();
+    Attached([] {});
+    DETSCHED_CHECK(living.load(kRelaxed) == 0);
+  }
+
+  Atomic<int> living{0};
+  ThreadRegistry registry;
+  Gil gil;
+  InterpreterThreads threads;
+  std::unique_ptr<SysDict> dict = std::make_unique<SysDict>();
+};
+
+Options Base(Options options) {
+  options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
+  return options;
+}
+
+// A reader beside a writer that replaces the entry, deletes it and puts in another.
+void ReadBesideWrite(Schedule& s) {
+  World world;
+  world.Attached([&] { world.Set(kOut, 0); });
+  s.Spawn("reader", [&] {
+    world.Attached([&] {
+      for (int i = 0; i < 2; ++i) {
+        const int out = world.Read(kOut);
+        DETSCHED_CHECK(out == -1 || out == 0 || out == 1);
+        const int fresh = world.Read(kFresh);
+        DETSCHED_CHECK(fresh == -1 || fresh == 2);
+        World::Poll();
+      }
+    });
+  });
+  s.Spawn("writer", [&] {
+    world.Attached([&] {
+      world.Set(kOut, 1);
+      world.Set(kFresh, 2);
+      World::Poll();
+      DETSCHED_CHECK(world.dict->Delete(kOut));
+      World::Poll();
+    });
+  });
+  s.Run();
+  DETSCHED_CHECK(world.dict->size() == 1);
+  world.CheckNothingIsLost();
+}
+
+TEST(SysDictScheduleTest, B120_ReadersBesideAWriter) {
+  const Result exhaustive = Explore(Base(Options::Exhaustive(1)), ReadBesideWrite);
+  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
+  EXPECT_TRUE(exhaustive.complete);
+  for (const Options& options : {Options::Random(4000), Options::Pct(3, 4000)}) {
+    const Result result = Explore(Base(options), ReadBesideWrite);
+    EXPECT_TRUE(result.ok()) << result.report;
+  }
+}
+
+// Two writers of one name and of their own: nothing is lost, and each owned reference goes once.
+void TwoWriters(Schedule& s) {
+  World world;
+  for (const int who : {1, 2}) {
+    s.Spawn(who == 1 ? "one" : "two", [&, who] {
+      world.Attached([&] {
+        world.Set(kOut, who);
+        world.Set(who == 1 ? "a" : "b", 10 * who);
+        const int seen = world.Read(kOut);
+        DETSCHED_CHECK(seen == 1 || seen == 2 || seen == -1);
+        if (who == 2) world.dict->Delete(kOut);
+      });
+    });
+  }
+  s.Run();
+  DETSCHED_CHECK(world.dict->size() == (world.dict->Contains(kOut) ? 3u : 2u));
+  DETSCHED_CHECK(world.dict->Contains("a") && world.dict->Contains("b"));
+  world.CheckNothingIsLost();
+}
+
+TEST(SysDictScheduleTest, B120_TwoWriters) {
+  const Result exhaustive = Explore(Base(Options::Exhaustive(1)), TwoWriters);
+  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
+  const Result result = Explore(Base(Options::Pct(3, 4000)), TwoWriters);
+  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+// The table is full: the writer moves everything to a bigger one under the reader.
+void GrowBesideRead(Schedule& s) {
+  World world;
+  constexpr size_t kHalf = 128;  // of the initial capacity
+  world.Attached([&] {
+    for (size_t i = 0; i < kHalf; ++i) world.Set("name" + std::to_string(i), 3);
+  });
+  s.Spawn("reader", [&] {
+    world.Attached([&] {
+      for (int i = 0; i < 3; ++i) {
+        DETSCHED_CHECK(world.Read("name7") == 3);
+        const int fresh = world.Read(kFresh);
+        DETSCHED_CHECK(fresh == -1 || fresh == 4);
+        World::Poll();
+      }
+    });
+  });
+  s.Spawn("writer", [&] { world.Attached([&] { world.Set(kFresh, 4); }); });
+  s.Run();
+  DETSCHED_CHECK(world.dict->size() == kHalf + 1);
+  world.CheckNothingIsLost();
+}
+
+TEST(SysDictScheduleTest, B120_GrowingUnderAReader) {
+  const Result result = Explore(Base(Options::Random(400)), GrowBesideRead);
+  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
