@@ -12,7 +12,6 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
-using internal::current_interpreter;
 using internal::current_thread_state;
 using internal::gilstate_thread_state;
 

@@ -9,8 +9,6 @@
 
 #include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/testing/detsched/scheduler.h"
-#include "pyrt/tstate/critical_section.h"
-#include "pyrt/tstate/gil_state.h"
 #include "pyrt/tstate/handshake.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
@@ -358,37 +356,6 @@ TEST_F(StopScheduleTest, B019_NothingIsFreedUnderAReader) {
   EXPECT_EQ(broken.failure, Failure::kRace) << broken.report;
 }
 
-// --- Critical sections
-
-TEST_F(StopScheduleTest, B017_SectionsInOppositeOrdersDoNotDeadlock) {
-  const Result result = Explore(Base(Options::Random(4000)), [](Schedule& schedule) {
-    World world;
-    Mutex first, second;
-    Plain<int> a{0}, b{0};
-    for (const bool forward : {true, false}) {
-      schedule.Spawn(forward ? "forward" : "backward", [&, forward] {
-        ThreadState& thread = world.Enter();
-        {
-          CriticalSection outer(forward ? first : second);
-          {
-            CriticalSection inner(forward ? second : first);
-            Plain<int>& mine = forward ? b : a;  // of the innermost mutex
-            mine.Set(mine.Get() + 1);
-          }
-          Plain<int>& mine = forward ? a : b;
-          mine.Set(mine.Get() + 1);
-        }
-        world.Leave(thread);
-      });
-    }
-    schedule.Run();
-    DETSCHED_CHECK(a.Get() == 2 && b.Get() == 2);
-    DETSCHED_CHECK(!first.IsLocked() && !second.IsLocked());
-    world.CheckPristine();
-  });
-  EXPECT_TRUE(result.ok()) << result.report;
-}
-
 // --- Both builds
 
 TEST(TstateScheduleTest, AttachExcludesUnderTheGilAndEveryThreadGetsItsTurn) {
@@ -459,38 +426,6 @@ TEST_F(StopScheduleTest, B080_AttachRacesWithSwitchingTheGilOn) {
   detsched::ScopedMutant mutant("b080_attach_keeps_going_without_gil");
   const Result broken = ExploreEnable(Options::Random(40'000));
   EXPECT_EQ(broken.failure, Failure::kCheck) << broken.report;
-}
-
-// A foreign thread ensures while the interpreter finalizes: in or out, never half (TS-47).
-TEST(TstateScheduleTest, B061_EnsureWithAGuardRacesWithFinalization) {
-  const Result result = Explore(Base(Options::Random(4000)), [](Schedule& schedule) {
-    World world;
-    static InterpreterLink* link;
-    static bool listed;
-    link = &world.threads.link();
-    listed = true;
-    InterpreterDirectory directory{&world.registry, [](int64_t) { return listed ? link : nullptr; }};
-    SetInterpreterDirectory(&directory);
-    Plain<int> inside{0};
-    int ensured = 0;
-    schedule.Spawn("foreign", [&] {
-      const EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
-      if (!token) return;
-      inside.Set(inside.Get() + 1);
-      ++ensured;
-      ReleaseAttached(token);
-    });
-    schedule.Spawn("finalizer", [&] {
-      while (!world.guards.CloseIfNone()) world.guards.WaitUntilNone(kNoDeadline, nullptr);
-      inside.Set(inside.Get() + 100);
-      DETSCHED_CHECK(world.threads.size() == 0);
-    });
-    schedule.Run();
-    DETSCHED_CHECK(inside.Get() == 100 + ensured);
-    world.CheckPristine();
-    SetInterpreterDirectory(nullptr);
-  });
-  EXPECT_TRUE(result.ok()) << result.report;
 }
 
 // A foreign thread makes a state while a finalizer takes the others' away: it is told to leave, or it comes later.

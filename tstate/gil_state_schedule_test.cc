@@ -1,0 +1,291 @@
+// Ensure and Release against Finalize on the deterministic scheduler: a foreign thread gets in and out, is refused,
+// or hangs; it is never half in, and it touches nothing of an interpreter that has gone.
+
+#include <cstdio>
+#include <optional>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/testing/detsched/scheduler.h"
+#include "pyrt/tstate/gil_state.h"
+#include "pyrt/tstate/stop_the_world.h"
+#include "pyrt/tstate/thread_registry.h"
+#include "pyrt/tstate/thread_state.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using detsched::Explore;
+using detsched::Failure;
+using detsched::Options;
+using detsched::Result;
+using detsched::Schedule;
+
+// The main interpreter as foreign threads see it, and its end.
+struct World {
+  World() {
+    Build();
+    link = &threads->link();
+    directory = {&registry, [](int64_t) { return link; }};
+    SetInterpreterDirectory(&directory);
+  }
+  ~World() {
+    link = nullptr;
+    SetInterpreterDirectory(nullptr);
+  }
+
+  void Build() {
+    gil.emplace();
+    gil->set_interval(1);
+    threads.emplace(InterpreterThreads::Options{.registry = &registry, .gil = &*gil});
+    threads->link().guards = &guards;
+  }
+  ThreadState& Enter() {
+    ThreadState* const thread = threads->NewBound();
+    thread->Attach();
+    return *thread;
+  }
+  // Waits for guards as a finalizer does, attached in between. Afterwards there are none, for ever.
+  void CloseGuards() {
+    while (!guards.CloseIfNone()) guards.WaitUntilNone(kNoDeadline, ThreadState::DetachWhileWaiting());
+  }
+  // The others may never attach again, and their states are gone. Attached.
+  void TakeTheOthers(ThreadState& self) {
+    ThreadState* removed = nullptr;
+    {
+      StoppedWorld stopped(*threads);
+      threads->ShutDownAllExcept(&self);
+      removed = threads->RemoveAllExcept(&self);
+    }
+    InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
+  }
+  void DeleteSelf(ThreadState& self) {
+    InterpreterThreads::Clear(self);
+    InterpreterThreads::DeleteCurrent();
+  }
+  // The interpreter's memory is somebody else's from now on: an access to what stood there races.
+  void FreeInterpreter() {
+    threads.reset();
+    gil.reset();
+    Build();
+  }
+
+  ThreadRegistry registry;
+  FinalizationGuards guards;
+  InterpreterDirectory directory;
+  std::optional<Gil> gil;
+  std::optional<InterpreterThreads> threads;
+  static inline InterpreterLink* link = nullptr;
+};
+
+Options Base(Options options) {
+  options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
+  return options;
+}
+
+// A foreign thread ensures while the interpreter finalizes: in or out, never half (TS-47).
+TEST(GilStateScheduleTest, B061_EnsureWithAGuardRacesWithFinalization) {
+  const Result result = Explore(Base(Options::Random(4000)), [](Schedule& schedule) {
+    World world;
+    Plain<int> inside{0};
+    int ensured = 0;
+    schedule.Spawn("foreign", [&] {
+      const EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
+      if (!token) return;
+      inside.Set(inside.Get() + 1);
+      ++ensured;
+      ReleaseAttached(token);
+    });
+    schedule.Spawn("finalizer", [&] {
+      while (!world.guards.CloseIfNone()) world.guards.WaitUntilNone(kNoDeadline, nullptr);
+      inside.Set(inside.Get() + 100);
+      DETSCHED_CHECK(world.threads->size() == 0);
+    });
+    schedule.Run();
+    DETSCHED_CHECK(inside.Get() == 100 + ensured);
+    DETSCHED_CHECK(world.threads->size() == 0);
+  });
+  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+// Two foreign threads, one of which nests, against a finalizer that is attached while it waits and frees the
+// interpreter in the end. A refusal is for good.
+void TwoForeignThreads(Schedule& schedule) {
+  World world;
+  Plain<int> inside{0};
+  int ensured = 0;
+  for (const bool nests : {false, true}) {
+    schedule.Spawn(nests ? "nests" : "foreign", [&, nests] {
+      const EnsureToken outer = EnsureAttachedFromView(InterpreterView::FromMain());
+      if (!outer) {
+        DETSCHED_CHECK(!EnsureAttachedFromView(InterpreterView::FromMain()));
+        return;
+      }
+      if (nests) {
+        // Inside one that holds a guard another is never refused.
+        const EnsureToken inner = EnsureAttachedFromView(InterpreterView::FromMain());
+        DETSCHED_CHECK(static_cast<bool>(inner));
+        ReleaseAttached(inner);
+      }
+      if constexpr (kGilEnabled) inside.Set(inside.Get() + 1);
+      ++ensured;
+      ReleaseAttached(outer);
+    });
+  }
+  schedule.Spawn("finalizer", [&] {
+    ThreadState& self = world.Enter();
+    world.CloseGuards();
+    if constexpr (kGilEnabled) inside.Set(inside.Get() + 100);
+    DETSCHED_CHECK(world.threads->size() == 1);
+    world.DeleteSelf(self);
+    World::link = nullptr;
+    world.FreeInterpreter();
+  });
+  schedule.Run();
+  if constexpr (kGilEnabled) DETSCHED_CHECK(inside.Get() == 100 + ensured);
+}
+
+TEST(GilStateScheduleTest, B061_TwoForeignThreadsAndAnInterpreterThatIsFreed) {
+  const Result random = Explore(Base(Options::Random(3000)), TwoForeignThreads);
+  EXPECT_TRUE(random.ok()) << random.report;
+  const Result pct = Explore(Base(Options::Pct(3, 3000)), TwoForeignThreads);
+  EXPECT_TRUE(pct.ok()) << pct.report;
+}
+
+// PyGILState_Ensure has no way to fail: who comes too late hangs, in Ensure, and nobody waits for it.
+void EnsureThatCannotFail(Schedule& schedule) {
+  World world;
+  Plain<int> inside{0};
+  int ensured = 0;
+  schedule.Spawn("foreign", [&] {
+    for (int i = 0; i < 2; ++i) {
+      const GilStateBefore before = GilStateEnsure();
+      inside.Set(inside.Get() + 1);
+      ++ensured;
+      GilStateRelease(before);
+    }
+  });
+  schedule.Spawn("finalizer", [&] {
+    ThreadState& self = world.Enter();
+    world.CloseGuards();
+    world.TakeTheOthers(self);
+    // Nobody is inside any more, and nobody gets in.
+    inside.Set(inside.Get() + 100);
+    DETSCHED_CHECK(world.threads->size() == 1);
+    world.DeleteSelf(self);
+  });
+  schedule.Run();
+  DETSCHED_CHECK(inside.Get() == 100 + ensured);
+  DETSCHED_CHECK((schedule.hung() == 0) == (ensured == 2));
+}
+
+TEST(GilStateScheduleTest, gh_87135_EnsureHangsWhenItComesTooLate) {
+  const Result random = Explore(Base(Options::Random(4000)), EnsureThatCannotFail);
+  EXPECT_TRUE(random.ok()) << random.report;
+  const Result pct = Explore(Base(Options::Pct(3, 4000)), EnsureThatCannotFail);
+  EXPECT_TRUE(pct.ok()) << pct.report;
+}
+
+// A thread that has a state is on its way into Attach while its interpreter ends and is freed: either the finalizer
+// waits for it, or it sees that it may not touch what its link points to (gh-124619).
+void AttachAgainstTheEnd(Schedule& schedule) {
+  World world;
+  ThreadState* const state = world.threads->New(Whence::kThreadingDaemon);
+  Atomic<uint32_t> bound{0};
+  schedule.Spawn("late", [&] {
+    state->Bind();
+    bound.store(1, kRelease);
+    state->Attach();
+    world.DeleteSelf(*state);
+  });
+  schedule.Spawn("finalizer", [&] {
+    while (bound.load(kAcquire) == 0) CpuRelax();
+    ThreadState& self = world.Enter();
+    world.TakeTheOthers(self);
+    world.DeleteSelf(self);
+    world.FreeInterpreter();
+  });
+  schedule.Run();
+}
+
+TEST(GilStateScheduleTest, gh_124619_AnInterpreterIsNotFreedUnderAThreadThatAttaches) {
+  const Result random = Explore(Base(Options::Random(4000)), AttachAgainstTheEnd);
+  EXPECT_TRUE(random.ok()) << random.report;
+  const Result pct = Explore(Base(Options::Pct(3, 4000)), AttachAgainstTheEnd);
+  EXPECT_TRUE(pct.ok()) << pct.report;
+}
+
+TEST(GilStateScheduleTest, gh_124619_WithoutTheFenceItIs) {
+  detsched::ScopedMutant mutant("gh_124619_delete_without_fence");
+  Options options = Base(Options::Pct(3, 200'000));
+  options.shrink = false;
+  const Result broken = Explore(options, AttachAgainstTheEnd);
+  std::printf("without the fence: found in schedule %d\n", static_cast<int>(broken.schedules));
+  EXPECT_EQ(broken.failure, Failure::kRace) << broken.report;
+}
+
+// ---- Threads that end, one of them while it holds a GIL that others want (gh-119369): it takes the head lock and
+// QSBR's, which nobody holds while he waits for the GIL.
+void EndingWithTheGil(Schedule& schedule) {
+  World world;
+  if constexpr (!kGilEnabled) DETSCHED_CHECK(world.gil->AddEnableRequest());
+  for (const char* name : {"a", "b"}) {
+    schedule.Spawn(name, [&] {
+      ThreadState& thread = world.Enter();
+      DETSCHED_CHECK(thread.gil_holder().holds());
+      thread.Poll();
+      world.DeleteSelf(thread);
+    });
+  }
+  schedule.Spawn("visitor", [&] {
+    // Under the head lock, attached or not, beside births and deaths.
+    for (int i = 0; i < 2; ++i) {
+      size_t seen = 0;
+      world.threads->ForEach([&](ThreadState&) { ++seen; });
+      DETSCHED_CHECK(seen <= 3);
+      ThreadState* const unborn = world.threads->New(Whence::kThreading);
+      ThreadState& thread = world.Enter();
+      InterpreterThreads::Clear(*unborn);
+      InterpreterThreads::Delete(unborn);
+      world.DeleteSelf(thread);
+    }
+  });
+  schedule.Run();
+  DETSCHED_CHECK(world.threads->size() == 0 && !world.gil->locked());
+}
+
+TEST(GilStateScheduleTest, gh_119369_AThreadThatEndsHoldsTheGil) {
+  const Result random = Explore(Base(Options::Random(3000)), EndingWithTheGil);
+  EXPECT_TRUE(random.ok()) << random.report;
+  const Result pct = Explore(Base(Options::Pct(3, 3000)), EndingWithTheGil);
+  EXPECT_TRUE(pct.ok()) << pct.report;
+}
+
+// ---- What an attach and a detach cost that nobody hinders, in atomic operations: the one figure of speed that does
+// not depend on the machine. A server that does nothing else loses what is added here (gh-134637).
+uint64_t StepsOf(int pairs) {
+  const Result result = Explore(Base(Options::Exhaustive(0)), [pairs](Schedule& schedule) {
+    World world;
+    schedule.Spawn("thread", [&world, pairs] {
+      ThreadState& thread = world.Enter();
+      for (int i = 0; i < pairs; ++i) {
+        thread.Detach();
+        thread.Attach();
+      }
+      world.DeleteSelf(thread);
+    });
+    schedule.Run();
+  });
+  EXPECT_TRUE(result.ok()) << result.report;
+  EXPECT_EQ(result.schedules, 1u);
+  return result.steps;
+}
+
+TEST(GilStateScheduleTest, gh_134637_AnAttachAndADetachCostSoManyAtomicOperations) {
+  const uint64_t cost = StepsOf(12) - StepsOf(11);
+  std::printf("a detach and an attach: %d atomic operations and fences\n", static_cast<int>(cost));
+  EXPECT_LE(cost, kGilEnabled ? 20u : 19u);
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
