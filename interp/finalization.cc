@@ -56,15 +56,15 @@ bool Interpreter::CloseIfNothingIsOutstanding(ThreadState& thread) {
   if (is_main() && !registry_.IsMainThread() && calls_.IsEmpty()) {
     unrun_calls_ += call_handler_.Drop(thread.breaker(), /*is_main_thread=*/true);
   }
+  // Guards before the queues: who holds one finds the queues open. Who asks for one from here on is refused, be it that
+  // we go round once more.
+  if (!guards().CloseIfNone()) return false;
   // Both queues (EB-34): CPython does not look at the main thread's.
-  if (!calls_.CloseIfEmpty()) return false;
-  if (is_main() && !registry_.main_calls().CloseIfEmpty()) {
+  if (calls_.CloseIfEmpty()) {
+    if (!is_main() || registry_.main_calls().CloseIfEmpty()) return true;
     calls_.Reopen();
-    return false;
   }
-  if (guards().CloseIfNone()) return true;
-  calls_.Reopen();
-  if (is_main()) registry_.main_calls().Reopen();
+  guards().Reopen();
   return false;
 }
 
@@ -82,6 +82,9 @@ void Interpreter::PreFinalize(ThreadState& thread, StopTheWorld& stop,
     stop.Stop();
     if (CloseIfNothingIsOutstanding(thread)) return;
     stop.Start();
+    // What is outstanding may be a call that somebody is in the middle of adding, on this CPU.
+    DetachedScope detached(thread);
+    YieldCpu();
   }
 }
 

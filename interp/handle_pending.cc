@@ -145,7 +145,6 @@ void Interpreter::FinishPendingCalls(ThreadState& thread, int max_rounds) {
     }
     const absl::Status status = call_handler_.Run(thread.breaker(), is_main_thread);
     if (!status.ok()) Report(status, nullptr);
-    // Another thread may be in the middle of a call, or of adding one.
     if (call_handler_.HasHandler()) {
       if (call_handler_.IsHandling(thread.breaker())) {
         // The call that finalizes is itself the handler, and nobody else may run the rest.
@@ -154,9 +153,13 @@ void Interpreter::FinishPendingCalls(ThreadState& thread, int max_rounds) {
                nullptr);
         break;
       }
+      --round;
+    }
+    // Another thread may be in the middle of a call, or of adding one, for which it may need this CPU: without a pause
+    // the rounds would be over before it gets it, and its call be taken for one that adds itself.
+    if (call_handler_.HasWork(is_main_thread)) {
       DetachedScope detached(thread);
       YieldCpu();
-      --round;
     }
   }
   UpdateCallsOnAttach();
