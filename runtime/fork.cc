@@ -111,6 +111,8 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   LockRankRelease(LockRank::kHeadLock);
   state.mutex.ReinitAfterFork();
   runtime.exit_functions_.AfterForkInChild();
+  // Another thread may have been ending the runtime, and waiting for us to end: it is not here, and we may.
+  if (runtime.busy_.load(kRelaxed) != CurrentThreadIdent()) runtime.busy_.store(0, kRelaxed);
   state.stop->ForgetAfterFork();
   state.stop.reset();
   registry.AfterForkInChild(&thread, /*attached=*/true);
