@@ -1,6 +1,8 @@
 #include "pyrt/interp/atexit.h"
 
-#include <optional>
+#include <iterator>
+#include <list>
+#include <memory>
 #include <utility>
 
 #include "pyrt/runtime/object/error.h"
@@ -13,39 +15,50 @@ absl::Status AtExit::Register(Ref<Object> callback, std::vector<Ref<Object>> arg
   if (callback == nullptr || !callback->IsCallable()) {
     return Raise(ErrorType::TypeError(), "the first argument must be callable");
   }
+  Callbacks fresh;
+  fresh.push_back(std::make_shared<Callback>(Callback{std::move(callback), std::move(args)}));
   MutexLock lock(mutex_);
-  callbacks_.push_back({std::move(callback), std::move(args), next_id_++});
+  fresh.front()->id = next_id_++;
+  callbacks_.splice(callbacks_.end(), fresh);
   return absl::OkStatus();
+}
+
+uint64_t AtExit::next_id() {
+  MutexLock lock(mutex_);
+  return next_id_;
+}
+
+std::shared_ptr<AtExit::Callback> AtExit::Before(uint64_t id) {
+  MutexLock lock(mutex_);
+  for (auto entry = callbacks_.rbegin(); entry != callbacks_.rend(); ++entry) {
+    if ((*entry)->id < id) return *entry;
+  }
+  return nullptr;
 }
 
 void AtExit::Unregister(const Ref<Object>& callback,
                         const std::function<bool(const Ref<Object>& registered)>& is_same) {
-  // Compares snapshots: `is_same` may come back here and change the list under us. Identity of a registration
-  // is its id; newest first, as CPython's list is walked.
-  std::vector<Callback> snapshot;
-  {
-    MutexLock lock(mutex_);
-    snapshot = callbacks_;
-  }
-  for (auto it = snapshot.rbegin(); it != snapshot.rend(); ++it) {
-    if (!(is_same ? is_same(it->callable) : it->callable == callback)) continue;
-    Callback removed;  // released below, after the lock
+  // By id, because `is_same` may come back here and change the list under us: what is there now, newest first, as
+  // CPython's list is walked.
+  uint64_t before = next_id();
+  while (const std::shared_ptr<Callback> candidate = Before(before)) {
+    before = candidate->id;
+    if (!(is_same ? is_same(candidate->callable) : candidate->callable == callback)) continue;
+    Callbacks removed;  // released below, after the lock
     MutexLock lock(mutex_);
     for (auto entry = callbacks_.begin(); entry != callbacks_.end(); ++entry) {
-      if (entry->id != it->id) continue;
-      removed = std::move(*entry);
-      callbacks_.erase(entry);
+      if (*entry != candidate) continue;
+      removed.splice(removed.end(), callbacks_, entry);
       break;
     }
   }
 }
 
-std::vector<AtExit::Callback> AtExit::Take() {
+void AtExit::Clear() {
+  Callbacks removed;  // released after the lock
   MutexLock lock(mutex_);
-  return std::exchange(callbacks_, {});
+  removed.swap(callbacks_);
 }
-
-void AtExit::Clear() { static_cast<void>(Take()); }
 
 size_t AtExit::size() const {
   MutexLock lock(mutex_);
@@ -54,40 +67,31 @@ size_t AtExit::size() const {
 
 void AtExit::Run(const ReportFailure& report) {
   // From the end of what is there now towards the beginning, by id, because a callback may unregister others
-  // and itself (bpo-46025): each is looked up when its turn comes, and kept alive by a copy while it runs.
-  std::optional<uint64_t> before;
-  for (;;) {
-    Callback next;
-    {
-      MutexLock lock(mutex_);
-      if (!before.has_value()) before = next_id_;
-      auto entry = callbacks_.rbegin();
-      while (entry != callbacks_.rend() && entry->id >= *before) ++entry;
-      if (entry == callbacks_.rend()) break;
-      next = *entry;
-    }
-    before = next.id;
-    const auto result = next.callable->Call(next.args);
-    if (!result.ok() && report) report(result.status(), next.callable);
+  // and itself (bpo-46025): each is looked up when its turn comes, and kept alive while it runs.
+  uint64_t before = next_id();
+  while (const std::shared_ptr<Callback> next = Before(before)) {
+    before = next->id;
+    const auto result = next->callable->Call(next->args);
+    if (!result.ok() && report) report(result.status(), next->callable);
   }
   Clear();  // also what was registered meanwhile (IN-39)
 }
 
 void AtExit::RegisterLowLevel(LowLevelFunction function, void* data) {
+  std::list<LowLevel> fresh{{function, data}};
   MutexLock lock(mutex_);
-  low_level_.push_back({function, data});
+  low_level_.splice(low_level_.end(), fresh);
 }
 
 void AtExit::RunLowLevel() {
   for (;;) {
-    LowLevel next;
+    std::list<LowLevel> next;
     {
       MutexLock lock(mutex_);
       if (low_level_.empty()) return;
-      next = low_level_.back();
-      low_level_.pop_back();
+      next.splice(next.end(), low_level_, std::prev(low_level_.end()));
     }
-    next.function(next.data);
+    next.front().function(next.front().data);
   }
 }
 

@@ -19,7 +19,10 @@
 #define PYRT_INTERP_ATEXIT_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <list>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -83,12 +86,18 @@ class AtExit {
     void* data;
   };
 
-  std::vector<Callback> Take() PYRT_EXCLUDES(mutex_);
+  // Shared with who runs or compares it, without the lock.
+  using Callbacks = std::list<std::shared_ptr<Callback>>;
 
-  // Held for a few instructions, across nothing that runs code.
+  // The newest one whose id is below `id`, null if there is none.
+  std::shared_ptr<Callback> Before(uint64_t id) PYRT_EXCLUDES(mutex_);
+  uint64_t next_id() PYRT_EXCLUDES(mutex_);
+
+  // Held for a few instructions, across nothing that runs code or allocates (gh-96071): nodes are made before and
+  // freed after, and spliced in and out under it.
   mutable Mutex mutex_;
-  std::vector<Callback> callbacks_ PYRT_GUARDED_BY(mutex_);
-  std::vector<LowLevel> low_level_ PYRT_GUARDED_BY(mutex_);
+  Callbacks callbacks_ PYRT_GUARDED_BY(mutex_);
+  std::list<LowLevel> low_level_ PYRT_GUARDED_BY(mutex_);
   uint64_t next_id_ PYRT_GUARDED_BY(mutex_) = 0;
 };
 
