@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t kSpin = 50 * kNanosPerMicro;
 constexpr int kLooksPerScan = 64;  // about 1 us
 
+constexpr Deadline kAtOnce = 0;  // long past: own it now or not at all
+
 Timeout Remaining(Deadline deadline) {
   if (deadline == kNoDeadline) return kForever;
   const int64_t now = MonotonicNow();
@@ -118,13 +120,18 @@ bool StopTheWorld::Stop(Deadline deadline) {
   // Two threads that each have one interpreter stopped and want more would wait for each other.
   PYRT_CHECK(internal::world_stops_held == 0, "_PyEval_StopTheWorld",
              "this thread has stopped another interpreter; stop everything first, or start that one");
-  const WaitHooks* const hooks = ThreadState::DetachWhileWaiting();
-  if (state_.mutex.LockTimed(Remaining(deadline), hooks) != LockStatus::kAcquired) return false;
-  const bool entered = threads_ != nullptr ? registry_.stop_gate_.EnterInterpreter(deadline, hooks)
-                                           : registry_.stop_gate_.EnterGlobal(deadline, hooks);
-  if (!entered) {
-    state_.mutex.Unlock();
-    return false;
+  ThreadState* const current = ThreadState::Current();
+  if (current == nullptr) {
+    if (!OwnScope(deadline)) return false;
+  } else if (!OwnScope(kAtOnce)) {
+    current->Detach();
+    const bool owned = OwnScope(deadline);
+    // As long as we own the scope nobody else stops what we belong to, so nobody can suspend us or shut us down. Who
+    // did so before, while we waited, must not find it owned by a thread that hangs: neither lets go of what was
+    // handed to it (gh-133130).
+    if (owned && current->must_exit()) DisownScope();
+    current->Attach();
+    if (!owned) return false;
   }
   state_.requester = ThreadState::Current();
   state_.owner.store(self, kRelaxed);
@@ -200,6 +207,22 @@ void StopTheWorld::Leave() {
   internal::world_stops_held = 0;
   state_.requester = nullptr;
   state_.owner.store(0, kRelaxed);
+  DisownScope();
+}
+
+// The mutex of the scope, and the gate. Neither attaches nor detaches.
+bool StopTheWorld::OwnScope(Deadline deadline) {
+  if (!state_.mutex.TryLock()) {
+    if (deadline == kAtOnce) return false;
+    if (state_.mutex.LockTimed(Remaining(deadline)) != LockStatus::kAcquired) return false;
+  }
+  const bool entered = threads_ != nullptr ? registry_.stop_gate_.EnterInterpreter(deadline, nullptr)
+                                           : registry_.stop_gate_.EnterGlobal(deadline, nullptr);
+  if (!entered) state_.mutex.Unlock();
+  return entered;
+}
+
+void StopTheWorld::DisownScope() {
   if (threads_ != nullptr) {
     registry_.stop_gate_.LeaveInterpreter();
   } else {

@@ -80,6 +80,8 @@ class StopTheWorld {
   }
 
  private:
+  bool OwnScope(Deadline deadline) PYRT_NO_THREAD_SAFETY_ANALYSIS;
+  void DisownScope() PYRT_NO_THREAD_SAFETY_ANALYSIS;
   template <typename Visitor>
   void ForEachOther(Visitor&& visit) PYRT_NO_THREAD_SAFETY_ANALYSIS;  // under the head lock
   bool TrySuspendWithToken(ThreadState& thread);
