@@ -291,7 +291,13 @@ void Importer::Finalize(bool wipe) {
 }
 
 void Importer::BeforeFork() {
-  import_lock_.BeforeFork(host_.Hooks());
+  BeforeForkTakeImportLock();
+  BeforeForkStopped();
+}
+
+void Importer::BeforeForkTakeImportLock() { import_lock_.BeforeFork(host_.Hooks()); }
+
+void Importer::BeforeForkStopped() {
   module_locks_.BeforeFork();
   modules_.BeforeFork();
 }

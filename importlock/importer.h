@@ -93,7 +93,11 @@ class Importer final : public Object {
 
   // Brackets a fork: the import lock and the module locks; in the child, modules that other threads were
   // importing leave the table, since nobody will complete them (FK-7). After ParkingLot::AfterForkInChild.
+  // BeforeFork is its two steps at once. Where the world is stopped for the fork it is stopped in between: a thread
+  // that waits for the locks of the second step is attached, and would not stop.
   void BeforeFork();
+  void BeforeForkTakeImportLock();  // may wait and detach
+  void BeforeForkStopped();         // what threads hold only while they are attached
   void AfterForkInParent();
   void AfterForkInChild();
 

@@ -79,6 +79,9 @@ void Fork::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   stop.Stop();
   State().stop.emplace(stop);
   State().thread = &thread;
+  for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
+    if (it->before_fork_stopped != nullptr) it->before_fork_stopped(it->context, *thread.interp());
+  }
   // Held across fork, so that the child finds complete lists. Reinitialised there, not unlocked (FK-2).
   threads.head_lock().Lock();
 }

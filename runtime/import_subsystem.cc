@@ -134,7 +134,8 @@ Subsystem ImportSubsystem() {
           [](void*, Interpreter& interp) {
             const Ref<Object> state = interp.set_table(Interpreter::Table::kImporter, nullptr);
           },
-      .before_fork = [](void*, Interpreter& interp) { ImporterOf(interp)->BeforeFork(); },
+      .before_fork = [](void*, Interpreter& interp) { ImporterOf(interp)->BeforeForkTakeImportLock(); },
+      .before_fork_stopped = [](void*, Interpreter& interp) { ImporterOf(interp)->BeforeForkStopped(); },
       .after_fork_in_parent = [](void*, Interpreter& interp) { ImporterOf(interp)->AfterForkInParent(); },
       .after_fork_in_child = [](void*, Interpreter& interp) { ImporterOf(interp)->AfterForkInChild(); },
   };
