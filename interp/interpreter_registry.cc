@@ -52,15 +52,20 @@ absl::StatusOr<Interpreter*> InterpreterRegistry::New(ThreadState* creator, cons
   } while (!next_id_.compare_exchange_weak(id, id + 1, kRelaxed, kRelaxed));
 
   // Made complete, then linked: nobody finds a half-made interpreter, and a failure has nothing to unlink
-  // (IN-2). The main one is known as such before it is configured.
-  Interpreter* const interp = new Interpreter(*this, id, whence);
-  const bool first = id == 0;
-  if (first) main_.store(interp, kRelease);
-  if (absl::Status status = interp->Configure(config, gil_enabled); !status.ok()) {
-    if (first) main_.store(nullptr, kRelease);
-    delete interp;
-    return status;
-  }
+  // (IN-2), be it memory that runs out. The main one is known as such before it is configured.
+  struct Undo {
+    ~Undo() {
+      if (interp == nullptr) return;
+      if (registry.main() == interp) registry.main_.store(nullptr, kRelease);
+      delete interp;
+    }
+    InterpreterRegistry& registry;
+    Interpreter* interp;
+  } undo{*this, new Interpreter(*this, id, whence)};
+  Interpreter* const interp = undo.interp;
+  if (id == 0) main_.store(interp, kRelease);
+  if (absl::Status status = interp->Configure(config, gil_enabled); !status.ok()) return status;
+  undo.interp = nullptr;
   HeadLockGuard guard(threads_.head_lock());
   interp->next_ = head_;
   head_ = interp;
@@ -177,6 +182,8 @@ void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached)
     const bool holds = survivor != nullptr && &survivor->gil() == &interp->core_->own_gil;
     interp->core_->own_gil.ReinitAfterFork(holds ? &survivor->gil_holder() : nullptr);
     interp->core_->guards.Reopen();  // guards are their threads', which are gone
+    interp->core_->start_mutex
+        .ReinitAfterFork();  // a thread that was just starting, attached to nothing, held it
     interp->threads().ReinitAfterFork(own, own != nullptr && attached);
     interp->calls_.AfterForkInChild();
     interp->call_handler_.AfterForkInChild(own == nullptr ? nullptr : &own->breaker());
