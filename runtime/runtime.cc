@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <utility>
 
 #include "pyrt/runtime/config/check.h"
@@ -26,6 +27,16 @@ InterpreterLink* FindLink(int64_t id) {
     if (interp->id() == id) return &interp->threads().link();
   }
   return nullptr;
+}
+
+// What a subsystem's containers throw when memory is short is a failure like any other.
+template <typename Initialize>
+absl::Status Guarded(const Initialize& initialize, void* context, Interpreter& interp) {
+  try {
+    return initialize(context, interp);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory");
+  }
 }
 
 absl::Status RaiseKeyboardInterrupt(void*, int) { return Raise(ErrorType::KeyboardInterrupt(), "%s", ""); }
@@ -95,7 +106,9 @@ absl::StatusOr<Runtime*> Runtime::Initialize(const RuntimeOptions& options) {
 absl::Status Runtime::InitCore(Interpreter& interp) {
   for (const Subsystem& subsystem : subsystems_) {
     if (subsystem.init_core == nullptr) continue;
-    if (absl::Status status = subsystem.init_core(subsystem.context, interp); !status.ok()) return status;
+    if (absl::Status status = Guarded(subsystem.init_core, subsystem.context, interp); !status.ok()) {
+      return status;
+    }
   }
   return absl::OkStatus();
 }
@@ -103,7 +116,9 @@ absl::Status Runtime::InitCore(Interpreter& interp) {
 absl::Status Runtime::InitMain(Interpreter& interp) {
   for (const Subsystem& subsystem : subsystems_) {
     if (subsystem.init_main == nullptr) continue;
-    if (absl::Status status = subsystem.init_main(subsystem.context, interp); !status.ok()) return status;
+    if (absl::Status status = Guarded(subsystem.init_main, subsystem.context, interp); !status.ok()) {
+      return status;
+    }
   }
   return absl::OkStatus();
 }

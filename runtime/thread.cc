@@ -91,11 +91,13 @@ absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
   if (interp.IsFinalizing()) {
     return Raise(ErrorType::PythonFinalizationError(), "can't create new thread at interpreter shutdown");
   }
+  // The state last: what is made before it goes by itself when memory is short.
+  auto handle = std::make_shared<Handle>(&interp, options.daemon);
+  auto record = std::make_unique<BootRecord>(BootRecord{nullptr, handle, std::move(body)});
   ThreadState* const thread =
       interp.threads().New(options.daemon ? Whence::kThreadingDaemon : Whence::kThreading);
   if (thread == nullptr) return Raise(ErrorType::MemoryError(), "no memory for a thread state");
-  auto handle = std::make_shared<Handle>(&interp, options.daemon);
-  auto record = std::make_unique<BootRecord>(BootRecord{thread, handle, std::move(body)});
+  record->thread = thread;
   {
     HandleLockGuard lock(handles_lock);
     handle->self = handle;
