@@ -43,21 +43,10 @@ void FreeAfterReaders(DelayedFree* item) {
 }
 
 template <typename T>
-struct Retired : DelayedFree {
-  explicit Retired(T* retired) : object(retired) {
-    free = [](DelayedFree* self) {
-      auto* const item = static_cast<Retired*>(self);
-      T* const object = item->object;
-      delete item;
-      if constexpr (std::is_same_v<T, Object>) {
-        object->DecRef();
-      } else {
-        delete object;
-      }
-    };
-  }
-  T* const object;
-};
+void DeleteAfterReaders(T* item) {
+  item->free = [](DelayedFree* self) { delete static_cast<T*>(self); };
+  FreeAfterReaders(item);
+}
 
 }  // namespace
 
@@ -68,9 +57,38 @@ struct SysDict::Garbage {
   Table* table = nullptr;
 
   ~Garbage() {
-    for (Entry* entry : entries) FreeAfterReaders(new Retired<Entry>(entry));
-    if (table != nullptr) FreeAfterReaders(new Retired<Table>(table));
+    for (Entry* entry : entries) DeleteAfterReaders(entry);
+    if (table != nullptr) DeleteAfterReaders(table);
   }
+};
+
+// The reference that a change takes away. Made before the change, empty if there was none; goes after the lock.
+class SysDict::RetiredValue {
+ public:
+  RetiredValue() {
+    if constexpr (!kGilEnabled) item_ = new Item;
+  }
+  RetiredValue(const RetiredValue&) = delete;
+  RetiredValue& operator=(const RetiredValue&) = delete;
+  ~RetiredValue() {
+    if (value != nullptr && !kGilEnabled && !value->IsImmortal()) {
+      item_->value = value;
+      DeleteAfterReaders(item_);
+      return;
+    }
+    delete item_;
+    if (value != nullptr) value->DecRef();
+  }
+  Object* value = nullptr;
+
+ private:
+  struct Item : DelayedFree {
+    ~Item() {
+      if (value != nullptr) value->DecRef();
+    }
+    Object* value = nullptr;
+  };
+  Item* item_ = nullptr;
 };
 
 SysDict::Table::Table(size_t capacity) : mask(capacity - 1), slots(capacity) {}
@@ -82,15 +100,6 @@ SysDict::~SysDict() {
   Table* const table = table_.load(kRelaxed);
   for (Atomic<Entry*>& slot : table->slots) delete slot.load(kRelaxed);
   delete table;
-}
-
-void SysDict::Retire(Object* value) {
-  if (value == nullptr) return;
-  if (kGilEnabled || value->IsImmortal()) {
-    value->DecRef();
-  } else {
-    FreeAfterReaders(new Retired<Object>(value));
-  }
 }
 
 void SysDict::Insert(Table& table, Entry* entry) {
@@ -123,7 +132,7 @@ void SysDict::Set(SysName name, Ref<Object> value) {
   std::unique_ptr<Entry> fresh;
   std::unique_ptr<Table> bigger;
   Garbage garbage;
-  Object* replaced = nullptr;
+  RetiredValue replaced;
   while (true) {
     size_t wanted = 0;
     {
@@ -132,8 +141,8 @@ void SysDict::Set(SysName name, Ref<Object> value) {
         auto* const entry = const_cast<Entry*>(found);
         // Release: a reader of the pointer sees the object. Acquire is not needed: the old object's last
         // owner's DecRef synchronises.
-        replaced = entry->value.exchange(value.release(), kRelease);
-        if (replaced == nullptr) {
+        replaced.value = entry->value.exchange(value.release(), kRelease);
+        if (replaced.value == nullptr) {
           entry->order = next_order_++;
           count_.store(count_.load(kRelaxed) + 1, kRelaxed);
         }
@@ -162,21 +171,19 @@ void SysDict::Set(SysName name, Ref<Object> value) {
       garbage.entries.reserve(wanted);
     }
   }
-  Retire(replaced);
 }
 
 bool SysDict::Delete(SysName name) {
-  Object* removed = nullptr;
+  RetiredValue removed;
   {
     BasicMutexLock lock(lock_);
     if (const Entry* found = FindEntry(name)) {
       // Relaxed: nothing is published by a null.
-      removed = const_cast<Entry*>(found)->value.exchange(nullptr, kRelaxed);
-      if (removed != nullptr) count_.store(count_.load(kRelaxed) - 1, kRelaxed);
+      removed.value = const_cast<Entry*>(found)->value.exchange(nullptr, kRelaxed);
+      if (removed.value != nullptr) count_.store(count_.load(kRelaxed) - 1, kRelaxed);
     }
   }
-  Retire(removed);
-  return removed != nullptr;
+  return removed.value != nullptr;
 }
 
 std::vector<std::pair<std::string, Ref<Object>>> SysDict::Snapshot() const {

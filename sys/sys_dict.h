@@ -48,6 +48,7 @@
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
 #include "pyrt/sys/internal/sys_name_hash.h"
+#include "pyrt/tstate/delayed_free.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -104,15 +105,18 @@ class SysDict {
   struct Entry;
   struct Table;
   struct Garbage;
+  class RetiredValue;
 
-  struct Entry {
+  // What readers may still see when it goes carries what its release needs, so that a change which has been made
+  // cannot fail for want of memory.
+  struct Entry : DelayedFree {
     Entry(SysName sys_name) : name(sys_name.text()), hash(sys_name.hash()) {}
     const std::string name;
     const uint64_t hash;
     Atomic<Object*> value{nullptr};  // null: deleted; the dictionary owns a reference
     uint64_t order = 0;              // guarded by lock_
   };
-  struct Table {
+  struct Table : DelayedFree {
     explicit Table(size_t capacity);
     const size_t mask;
     std::vector<Atomic<Entry*>> slots;  // at most half are used, so that a search ends
@@ -129,7 +133,6 @@ class SysDict {
   static void Insert(Table& table, Entry* entry);
   // Moves the living entries to `bigger` and publishes it; what is left over goes into `garbage`.
   void GrowLocked(Table* bigger, Garbage* garbage) PYRT_REQUIRES(lock_);
-  static void Retire(Object* value);
 
   Atomic<Table*> table_;
   Atomic<size_t> count_{0};
