@@ -58,7 +58,7 @@ class ModuleLockRegistry {
   ModuleLockRegistry() = default;
   ModuleLockRegistry(const ModuleLockRegistry&) = delete;
   ModuleLockRegistry& operator=(const ModuleLockRegistry&) = delete;
-  ~ModuleLockRegistry();  // fatal while there are users
+  ~ModuleLockRegistry();  // whoever still uses a lock hangs
 
   // How many names have users. Consistent only while nobody imports. For tests and state dumps.
   size_t size() const;
