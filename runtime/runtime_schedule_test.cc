@@ -180,6 +180,9 @@ void ForkFromAWorker(Schedule& s) {
       HangForever();
     });
     DETSCHED_CHECK(forker.ok());
+    // Perhaps in the middle of its start when the other one forks.
+    const auto starter = Thread::Start([] { return absl::OkStatus(); });
+    DETSCHED_CHECK(starter.ok());
     { StoppedWorld stopped(Runtime::Get().main_interpreter().threads()); }
     self->Poll();
     self->Detach();

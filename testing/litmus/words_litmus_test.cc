@@ -1,0 +1,136 @@
+// The same pairs as litmus_test.cc, but with the code that ships on both sides: a thread state that attaches and detaches
+// against a stop of its interpreter and against the stop of everything that a fork makes, and a pending call against
+// the thread that handles calls. A lost wake-up shows as a test that does not end.
+
+#include <iostream>
+#include <string>
+
+#include "gtest/gtest.h"
+
+#include "pyrt/ceval_breaker/eval_breaker.h"
+#include "pyrt/ceval_breaker/pending_calls.h"
+#include "pyrt/testing/litmus/litmus.h"
+#include "pyrt/tstate/stop_the_world.h"
+#include "pyrt/tstate/thread_registry.h"
+#include "pyrt/tstate/thread_state.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+using litmus::Outcomes;
+
+void Report(const Outcomes& outcomes) {
+  std::cout << outcomes.ToString() << std::endl;
+  EXPECT_GT(outcomes.states, 0u);
+}
+
+// ---- ThreadState against StopTheWorld
+
+// One interpreter with one thread that uses it once, and somebody who stops it once.
+struct Stopped {
+  ThreadRegistry registry;
+  Gil gil;
+  InterpreterThreads threads{{.registry = &registry, .gil = &gil}};
+  ThreadState* thread = threads.New(Whence::kThreading);
+  // Written by the thread while it is attached.
+  alignas(128) Atomic<uint32_t> entered{0};
+  alignas(128) Atomic<uint32_t> left{0};
+  // What the stopper finds, at once and a little later.
+  alignas(128) uint32_t first_look = 0;
+  uint32_t second_look = 0;
+
+  ~Stopped() {
+    ThreadState* const self = threads.NewBound();
+    self->Attach();
+    InterpreterThreads::DeleteRemoved(threads.RemoveAllExcept(self), /*threads_are_gone=*/true);
+    InterpreterThreads::Clear(*self);
+    InterpreterThreads::DeleteCurrent();
+  }
+
+  void Use() {
+    thread->Bind();
+    thread->Attach();
+    entered.store(1, kRelaxed);
+    left.store(1, kRelaxed);
+    thread->Detach();
+    // The next state's thread is the same thread: it may not find this one's in its slots.
+    thread->UnbindGilState();
+  }
+  uint32_t Look() const { return entered.load(kRelaxed) + left.load(kRelaxed); }
+  void Stop(StopTheWorld stop) {
+    stop.Stop();
+    first_look = Look();
+    for (int i = 0; i < 20; ++i) std::atomic_signal_fence(std::memory_order_seq_cst);
+    second_look = Look();
+    stop.Start();
+  }
+};
+
+// Relaxed stores, and yet: the stopper sees all that the thread did while it was attached, or nothing, and nothing
+// changes while the world is stopped.
+std::string Judge(const Stopped& state) {
+  if (state.first_look != state.second_look) return "ran while the world was stopped";
+  switch (state.first_look) {
+    case 0:
+      return "stopped before it attached";
+    case 2:
+      return "stopped after it detached";
+    default:
+      return "half of its work seen";
+  }
+}
+
+void StopAgainstUse(bool global) {
+  if constexpr (kGilEnabled) GTEST_SKIP() << "a stop is empty with the GIL";
+  const Outcomes outcomes = litmus::Run<Stopped, 128>(
+      [](Stopped& state) { state.Use(); },
+      [global](Stopped& state) {
+        state.Stop(global ? StopTheWorld(state.registry) : StopTheWorld(state.threads));
+      },
+      Judge);
+  Report(outcomes);
+  EXPECT_EQ(outcomes["ran while the world was stopped"], 0u);
+  EXPECT_EQ(outcomes["half of its work seen"], 0u);
+  if (litmus::Cpus().size() > 1) {
+    EXPECT_GT(outcomes["stopped before it attached"], 0u);
+    EXPECT_GT(outcomes["stopped after it detached"], 0u);
+  }
+}
+
+TEST(LitmusWordsTest, B055_AttachAndDetachAgainstTheStopOfAnInterpreter) { StopAgainstUse(false); }
+TEST(LitmusWordsTest, B029_AttachAndDetachAgainstTheStopOfAFork) { StopAgainstUse(true); }
+
+// ---- PendingCalls: Add publishes a call and raises the bit, Run clears the bit and takes what there is.
+
+struct Calls {
+  static void Raise(void* breaker) { static_cast<EvalBreaker*>(breaker)->Set(BreakerEvent::kCallsToDo); }
+  static absl::Status Run(void* self) {
+    ++static_cast<Calls*>(self)->ran;
+    return absl::OkStatus();
+  }
+
+  alignas(128) EvalBreaker breaker;
+  PendingCalls calls{{.raise = &Raise, .context = &breaker}};
+  PendingCallHandler handler{&calls, nullptr};
+  alignas(128) uint32_t ran = 0;
+  // Another call is there already, so that the consumer has a reason to clear.
+  Calls() { EXPECT_EQ(calls.Add(&Run, this), PendingCalls::AddResult::kAdded); }
+};
+
+TEST(LitmusWordsTest, B084_AddAgainstRun) {
+  const Outcomes outcomes = litmus::Run<Calls, 256>(
+      [](Calls& state) { static_cast<void>(state.calls.Add(&Calls::Run, &state)); },
+      [](Calls& state) {
+        if (state.breaker.AnyPending()) static_cast<void>(state.handler.Run(state.breaker, false));
+      },
+      [](const Calls& state) -> std::string {
+        const bool raised = state.breaker.IsSet(BreakerEvent::kCallsToDo);
+        if (state.ran == 2) return raised ? "both ran, another look" : "both ran";
+        return raised ? "one ran, the other waits with its bit" : "one ran, the other is lost";
+      });
+  Report(outcomes);
+  EXPECT_EQ(outcomes["one ran, the other is lost"], 0u);
+}
+
+}  // namespace
+}  // namespace pyrt::inline PYRT_VARIANT
