@@ -73,6 +73,7 @@ int Interpreter::HandlePending(ThreadState& thread) {
   if constexpr (!kGilEnabled) {
     if (has(BreakerEvent::kExplicitMerge)) {
       breaker.Clear(BreakerEvent::kExplicitMerge);
+      if (self.brc() != nullptr) self.brc()->MergeOwn(thread.data().brc);
       if (hooks.merge_references != nullptr) hooks.merge_references(hooks.context, thread);
     }
     // Each poll that comes here holds no pointer into a lock-free table (EB-8).

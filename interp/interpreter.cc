@@ -6,6 +6,7 @@
 #include "pyrt/interp/interpreter_registry.h"
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/tstate/handshake.h"
 #include "pyrt/tstate/stop_the_world.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -32,16 +33,22 @@ absl::Status Interpreter::Configure(const InterpreterConfig& config, bool gil_en
   const bool main = is_main();
   const InterpreterConfig wanted = main ? InterpreterConfig::Main() : config;
   if (absl::Status status = wanted.Validate(main); !status.ok()) return status;
-  config_ = wanted;
-  features_ = wanted.Features();
   Gil* const shared = wanted.has_own_gil() ? nullptr : &registry_.main()->gil();
-  core_ = std::make_unique<InterpreterCore>(
+  core_.reset(new InterpreterCore(
       shared, gil_enabled,
       InterpreterThreads::Options{
-          .registry = &registry_.threads_, .interp = this, .handle_pending = &HandlePending});
+          .registry = &registry_.threads_, .interp = this, .handle_pending = &HandlePending}));
+  if (core_ == nullptr) return absl::ResourceExhaustedError("memory allocation failed");
+  config_ = wanted;
+  features_ = wanted.Features();
   InterpreterLink& link = threads().link();
   link.id = id_;
   link.guards = &core_->guards;
+  if constexpr (!kGilEnabled) {
+    const BrcHooks& references = registry_.hooks().references;
+    if (references.merge != nullptr) core_->brc = std::make_unique<Brc>(references);
+    link.brc = core_->brc.get();
+  }
   return absl::OkStatus();
 }
 
@@ -73,6 +80,42 @@ absl::Status Interpreter::BumpInstrumentationVersion() {
   return absl::OkStatus();
 }
 
+void Interpreter::QueueReference(uint64_t owner, void* object) {
+  Brc* const queues = brc();
+  PYRT_CHECK(queues != nullptr, "_Py_brc_queue_object",
+             "this build or this host has no queues of references: see InterpreterHooks::references");
+  if (queues->Queue(owner, object) != Brc::QueueResult::kNoMemory) return;
+  const BrcHooks& hooks = queues->hooks();
+  bool dead;
+  {
+    StoppedWorld stopped(threads());
+    dead = hooks.merge(hooks.context, object);
+  }
+  if (dead) hooks.destroy(hooks.context, object);
+}
+
+bool Interpreter::MergeReferencesOf(uint64_t owner) {
+  ThreadState* const thread = threads().Find(owner);
+  if (thread == nullptr || brc() == nullptr) {
+    if (thread != nullptr) thread->DecRef();
+    return false;
+  }
+  struct Work {
+    Brc* queues;
+    void* dead;
+  } work{brc(), nullptr};
+  const HandshakeResult result = Handshake::Run(
+      *thread,
+      [](ThreadState& target, void* argument) {
+        Work& self = *static_cast<Work*>(argument);
+        self.dead = self.queues->MergeStopped(target.data().brc);
+      },
+      &work);
+  thread->DecRef();
+  work.queues->Destroy(work.dead);
+  return result == HandshakeResult::kDone;
+}
+
 absl::Status Interpreter::SetRunningMain(ThreadState& thread) {
   if (thread.interp() != this) {
     return Raise(ErrorType::RuntimeError(), "current tstate has wrong interpreter");
@@ -102,7 +145,7 @@ void Interpreter::SetFinalizing(ThreadState& thread) {
 }
 
 bool Interpreter::BindNewThread(ThreadState& thread) {
-  // The core is there as long as a state has a thread of its own (lost_threads_), the interpreter need not be.
+  // The core is there as long as a state has a thread of its own (lost_states), the interpreter need not be.
   InterpreterCore& core = static_cast<InterpreterCore&>(*thread.link().threads);
   MutexLock lock(core.start_mutex);
   if (thread.must_exit()) return false;
@@ -114,13 +157,8 @@ ThreadState* Interpreter::TakeOtherThreads(ThreadState& keep) {
   threads().ForEach([&](ThreadState& thread) {
     if (&thread != &keep) call_handler_.Forget(thread.breaker());  // EB-37
   });
-  ThreadState* others;
-  {
-    MutexLock lock(core_->start_mutex);
-    others = threads().RemoveAllExcept(&keep, /*shut_down=*/true);
-  }
-  lost_threads_ = lost_threads_ || others != nullptr;
-  return others;
+  MutexLock lock(core_->start_mutex);
+  return threads().RemoveAllExcept(&keep, /*shut_down=*/true);
 }
 
 void Interpreter::Clear(ThreadState& thread) {

@@ -32,6 +32,7 @@
 #include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
+#include "pyrt/tstate/brc.h"
 #include "pyrt/tstate/finalization_guard.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
@@ -59,12 +60,31 @@ struct InterpreterLocks {
   Gil own_gil;        // unused by an interpreter that shares the main one's
   Mutex start_mutex;  // a new thread binds its state, or the finalizer takes it away
   FinalizationGuards guards;
+  std::unique_ptr<Brc> brc;
 };
 
 struct InterpreterCore : InterpreterLocks, InterpreterThreads {
+  // From ThreadRegistry's allocator; null when memory is short.
+  static void* operator new(size_t size) noexcept {
+    return ThreadRegistry::AllocateState(size, kStateAlignment);
+  }
+  static void operator delete(void* memory, size_t size) {
+    ThreadRegistry::DeallocateState(memory, size, kStateAlignment);
+  }
+  static constexpr size_t kStateAlignment = 64;
+
   InterpreterCore(Gil* shared_gil, bool gil_enabled, const InterpreterThreads::Options& options)
       : InterpreterLocks(gil_enabled),
         InterpreterThreads(WithGil(options, shared_gil == nullptr ? &own_gil : shared_gil)) {}
+
+  // May a thread that has not noticed the end still look at this?
+  bool needed() const { return lost_states() != 0 || dependents.load(kAcquire) != 0; }
+
+  // Once the interpreter is gone (InterpreterRegistry): the core whose GIL its threads use, if it is not its own,
+  // how many do so with this one, and the list of cores that are kept, guarded by the head lock.
+  InterpreterCore* gil_owner = nullptr;
+  Atomic<int32_t> dependents{0};
+  InterpreterCore* next_lost = nullptr;
 
  private:
   static InterpreterThreads::Options WithGil(InterpreterThreads::Options options, Gil* gil) {
@@ -80,6 +100,8 @@ class Interpreter {
 
   Interpreter(const Interpreter&) = delete;
   Interpreter& operator=(const Interpreter&) = delete;
+  static void* operator new(size_t size) noexcept { return InterpreterCore::operator new(size); }
+  static void operator delete(void* memory, size_t size) { InterpreterCore::operator delete(memory, size); }
 
   // The interpreter of the current thread; fatal "no current interpreter" when detached. CPython:
   // PyInterpreterState_Get.
@@ -95,7 +117,8 @@ class Interpreter {
 
   // Settles what the interpreter may do and makes its GIL; once, before the first thread state. The main
   // interpreter's configuration is InterpreterConfig::Main() whatever is given. InvalidArgument with
-  // CPython's text if `config` is not valid, and then nothing has changed. CPython: init_interp_settings.
+  // CPython's text if `config` is not valid, ResourceExhausted when memory is short, and then nothing has changed.
+  // CPython: init_interp_settings.
   absl::Status Configure(const InterpreterConfig& config, bool gil_enabled = kGilEnabled);
   const InterpreterConfig& config() const { return config_; }
   FeatureFlags features() const { return features_; }
@@ -128,6 +151,21 @@ class Interpreter {
   // Runs calls until none is left; at most `max_calls` of those that calls add (EB-33), then the rest is
   // dropped and reported. What fails is reported. Attached. CPython: _Py_FinishPendingCalls.
   void FinishPendingCalls(ThreadState& thread, int max_rounds = 1000);
+
+  // ---- Reference counts (GIL-disabled build, if the host has told how to merge: InterpreterHooks::references)
+
+  // Gives up a reference to an object that thread `owner` (CurrentThreadIdent there) owns: the owner merges it at a
+  // poll, or it is merged now if there is none. Attached; may run the object's destructor, and stops the world when
+  // memory is short (BR-3). CPython: _Py_brc_queue_object.
+  void QueueReference(uint64_t owner, void* object);
+  // Merges what is queued for a thread that does not poll, at its next safe point or in its place while it is
+  // detached (BR-5). False if there is no such thread. Attached or not holding any lock; runs destructors, attached.
+  bool MergeReferencesOf(uint64_t owner);
+  Brc* brc() { return core_->brc.get(); }
+
+  // What //runtime:object_memory keeps for an interpreter that does not use the main one's object allocator.
+  void* object_memory() const { return object_memory_.load(kAcquire); }
+  void set_object_memory(void* memory) { object_memory_.store(memory, kRelease); }
 
   GcSchedule& gc() { return gc_; }
   AtExit& at_exit() { return at_exit_; }
@@ -219,7 +257,6 @@ class Interpreter {
   InterpreterConfig config_;
   FeatureFlags features_;
   std::unique_ptr<InterpreterCore> core_;
-  bool lost_threads_ = false;  // some threads have not noticed the end: core_ outlives us
 
   PendingCalls calls_;
   PendingCallHandler call_handler_;
@@ -229,6 +266,7 @@ class Interpreter {
   std::array<Ref<Object>, static_cast<size_t>(Table::kCount)> tables_;
   Ref<Dict> dict_;
 
+  Atomic<void*> object_memory_{nullptr};
   Atomic<ThreadState*> running_main_{nullptr};
   Atomic<int64_t> id_references_{0};
   Atomic<bool> requires_idref_{false};

@@ -4,6 +4,7 @@
 
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/values.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -23,6 +24,7 @@ InterpreterRegistry::InterpreterRegistry()
 
 InterpreterRegistry::~InterpreterRegistry() {
   PYRT_CHECK(head_ == nullptr, "InterpreterRegistry", "an interpreter is left");
+  KeepOrFree(nullptr);
 }
 
 void InterpreterRegistry::Enable() {
@@ -37,6 +39,43 @@ void InterpreterRegistry::Reset() {
   main_thread_.store(0, kRelaxed);
   SetFinalizing(nullptr);
   main_calls_.Reopen();
+  KeepOrFree(nullptr);
+}
+
+// Keeps the locks of an interpreter that has ended until the last of its threads has noticed, and frees those
+// that have been kept long enough: a process that starts and ends the runtime over and over does not grow.
+void InterpreterRegistry::KeepOrFree(std::unique_ptr<InterpreterCore> core) {
+  InterpreterCore* go = nullptr;
+  {
+    HeadLockGuard guard(threads_.head_lock());
+    if (core != nullptr) {
+      core->next_lost = lost_;
+      lost_ = core.release();
+    }
+    // Newest first; who uses another one's GIL ended before it and stands behind it: once more for those.
+    for (bool again = true; std::exchange(again, false);) {
+      for (InterpreterCore** link = &lost_; *link != nullptr;) {
+        InterpreterCore* const lost = *link;
+        if (lost->needed()) {
+          link = &lost->next_lost;
+          continue;
+        }
+        if (lost->gil_owner != nullptr)
+          again = lost->gil_owner->dependents.fetch_sub(1, kRelaxed) == 1 || again;
+        *link = lost->next_lost;
+        lost->next_lost = go;
+        go = lost;
+      }
+    }
+  }
+  while (go != nullptr) delete std::exchange(go, go->next_lost);
+}
+
+size_t InterpreterRegistry::lost() {
+  HeadLockGuard guard(threads_.head_lock());
+  size_t count = 0;
+  for (InterpreterCore* core = lost_; core != nullptr; core = core->next_lost) ++count;
+  return count;
 }
 
 absl::StatusOr<Interpreter*> InterpreterRegistry::New(ThreadState* creator, const InterpreterConfig& config,
@@ -63,6 +102,7 @@ absl::StatusOr<Interpreter*> InterpreterRegistry::New(ThreadState* creator, cons
     Interpreter* interp;
   } undo{*this, new Interpreter(*this, id, whence)};
   Interpreter* const interp = undo.interp;
+  if (interp == nullptr) return absl::ResourceExhaustedError("memory allocation failed");
   if (id == 0) main_.store(interp, kRelease);
   if (absl::Status status = interp->Configure(config, gil_enabled); !status.ok()) return status;
   undo.interp = nullptr;
@@ -89,15 +129,15 @@ void InterpreterRegistry::Delete(Interpreter* interp) {
                "remaining subinterpreters");
     *link = interp->next_;
   }
-  if (interp == main()) main_.store(nullptr, kRelease);
-  // A thread that has not noticed yet looks at its GIL when it tries to attach, be it the main interpreter's.
-  if (interp->lost_threads_) {
-    if (Interpreter* main_interp = main(); main_interp != nullptr && !interp->owns_gil()) {
-      main_interp->lost_threads_ = true;
-    }
-    lost_.push_back(std::move(interp->core_));
+  // A thread that has not noticed yet may look at its GIL when it tries to attach, be it the main interpreter's.
+  std::unique_ptr<InterpreterCore> core = std::move(interp->core_);
+  if (core->needed() && interp != main() && core->link().gil != &core->own_gil) {
+    core->gil_owner = main()->core_.get();
+    core->gil_owner->dependents.fetch_add(1, kRelaxed);
   }
+  if (interp == main()) main_.store(nullptr, kRelease);
   delete interp;
+  KeepOrFree(std::move(core));
 }
 
 Interpreter* InterpreterRegistry::head() {
@@ -155,6 +195,23 @@ void InterpreterRegistry::SetMainThreadState(ThreadState* thread) {
   if (thread != nullptr && !main_calls_.IsEmpty()) thread->breaker().Set(BreakerEvent::kCallsToDo);
 }
 
+absl::StatusOr<int64_t> InterpreterIdFromObject(const Ref<Object>& object) {
+  int64_t id;
+  if (const Int* number = As<Int>(object)) {
+    if (!number->fits_int64()) return Raise(ErrorType::OverflowError(), "int too big to convert");
+    id = number->value();
+  } else if (const Bool* flag = As<Bool>(object)) {
+    id = flag->value() ? 1 : 0;
+  } else {
+    return Raise(ErrorType::TypeError(), "interpreter ID must be an int, got %.100s", object->TypeName());
+  }
+  if (id < 0) {
+    return Raise(ErrorType::ValueError(), "interpreter ID must be a non-negative int, got %lld",
+                 static_cast<long long>(id));
+  }
+  return id;
+}
+
 bool InterpreterRegistry::MustExit(const ThreadState& thread) const {
   // The runtime first: the interpreter may be gone (RT-15). The ident breaks the tie when the finalizer has
   // switched to another of its states (gh-109793).
@@ -184,6 +241,7 @@ void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached)
     interp->core_->guards.Reopen();  // guards are their threads', which are gone
     interp->core_->start_mutex
         .ReinitAfterFork();  // a thread that was just starting, attached to nothing, held it
+    if (interp->brc() != nullptr) interp->brc()->ReinitAfterFork();
     interp->threads().ReinitAfterFork(own, own != nullptr && attached);
     interp->calls_.AfterForkInChild();
     interp->call_handler_.AfterForkInChild(own == nullptr ? nullptr : &own->breaker());

@@ -25,6 +25,7 @@
 #include "pyrt/interp/interpreter.h"
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/tstate/brc.h"
 #include "pyrt/tstate/thread_registry.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -38,7 +39,11 @@ struct InterpreterHooks {
   // sys.unraisablehook: `what` is "Exception ignored ..." or null.
   void (*unraisable)(void* context, const absl::Status& error, const char* what,
                      const Ref<Object>& object) = nullptr;
-  // The ExplicitMerge event (GIL-disabled build) and the JitInvalidateCold event.
+  // How to merge reference counts of the host's objects; with `merge` the GIL-disabled build gives each interpreter
+  // a Brc (Interpreter::QueueReference).
+  BrcHooks references{};
+  // The ExplicitMerge event (GIL-disabled build), after the thread's queue was merged, and the JitInvalidateCold
+  // event.
   void (*merge_references)(void* context, ThreadState& thread) = nullptr;
   void (*sweep_executors)(void* context, ThreadState& thread) = nullptr;
   // Inside Interpreter::Clear, when the thread states are cleared and the tables are not: whoever keeps objects
@@ -50,6 +55,10 @@ struct InterpreterHooks {
   // held while running code.
   size_t (*joinable_threads)(void* context, Interpreter& interp) = nullptr;
 };
+
+// The id that an int names: TypeError "interpreter ID must be an int, got ...", ValueError "interpreter ID must be a
+// non-negative int, got ...", OverflowError for one that no id can be. CPython: _PyInterpreterState_ObjectToID.
+absl::StatusOr<int64_t> InterpreterIdFromObject(const Ref<Object>& object);
 
 class InterpreterRegistry {
  public:
@@ -90,7 +99,7 @@ class InterpreterRegistry {
   // Null if there is none. The pointer is as good as what keeps the interpreter: an id reference, its
   // own thread, or nobody who deletes. CPython: _PyInterpreterState_LookUpID.
   Interpreter* Find(int64_t id);
-  // The same with InterpreterNotFoundError "unrecognized interpreter ID %lld".
+  // The same, with InterpreterNotFoundError "unrecognized interpreter ID %lld".
   absl::StatusOr<Interpreter*> LookUpId(int64_t id);
 
   // ---- The main thread
@@ -126,6 +135,8 @@ class InterpreterRegistry {
 
   // All ids are forgotten and nothing is main: for the next life of the runtime (RT-3).
   void Reset();
+  // How many ended interpreters some thread has not noticed the end of, so that their locks are still there.
+  size_t lost();
 
   // ---- Fork. In the child, after the platform's, the parking lot's and threads().ReinitAfterFork().
 
@@ -138,6 +149,8 @@ class InterpreterRegistry {
  private:
   friend class Interpreter;
 
+  void KeepOrFree(std::unique_ptr<InterpreterCore> core);
+
   ThreadRegistry threads_;
   InterpreterHooks hooks_;
   Signals signals_;
@@ -149,8 +162,8 @@ class InterpreterRegistry {
   Atomic<ThreadState*> main_thread_state_{nullptr};
   Atomic<uintptr_t> finalizing_{0};
   Atomic<uint64_t> finalizing_thread_{0};
-  // What threads that never noticed may still look at.
-  std::vector<std::unique_ptr<InterpreterCore>> lost_;
+  // What threads that have not noticed yet may look at; guarded by the head lock.
+  InterpreterCore* lost_ = nullptr;
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

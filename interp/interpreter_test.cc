@@ -136,6 +136,19 @@ TEST_F(InterpreterTest, B037_LookUpErrors) {
   }
 }
 
+TEST_F(InterpreterTest, B037_WhatIsNoId) {
+  EXPECT_EQ(*InterpreterIdFromObject(Int::Of(3)), 3);
+  EXPECT_EQ(*InterpreterIdFromObject(True()), 1) << "an int in Python";
+  const auto text = InterpreterIdFromObject(String::Of("3"));
+  EXPECT_TRUE(IsError(text.status(), ErrorType::TypeError()));
+  EXPECT_EQ(text.status().message(), "interpreter ID must be an int, got str");
+  const auto negative = InterpreterIdFromObject(Int::Of(-1));
+  EXPECT_TRUE(IsError(negative.status(), ErrorType::ValueError()));
+  EXPECT_EQ(negative.status().message(), "interpreter ID must be a non-negative int, got -1");
+  const auto big = InterpreterIdFromObject(*Int::FromDecimal("9223372036854775808"));
+  EXPECT_TRUE(IsError(big.status(), ErrorType::OverflowError()));
+}
+
 TEST_F(InterpreterTest, RT36_WithoutEnableThereAreNoIds) {
   InterpreterRegistry other;
   EXPECT_EQ(other.New(nullptr, InterpreterConfig::Main(), InterpreterWhence::kRuntime).status().message(),

@@ -23,6 +23,7 @@ GilStateBefore internal::GilStateEnsureNew() {
     thread = NewState(*guard.link());
     if (thread == nullptr) Fatal("PyGILState_Ensure", "Couldn't create thread-state for new thread");
     thread->data().gilstate_counter = 0;
+    thread->data().made_by_ensure = true;
     thread->BindGilState();
   }
   thread->Attach();
@@ -33,21 +34,25 @@ GilStateBefore internal::GilStateEnsureNew() {
 void internal::GilStateReleaseSlow(GilStateBefore before) {
   ThreadState* const thread = ThreadState::GilState();
   if (thread == nullptr) {
-    Fatal("PyGILState_Release", "auto-releasing thread-state, but no thread-state for this thread");
+    Fatal("PyGILState_Release", "auto-releasing thread-state, but no thread-state for this thread (%s)",
+          ThreadState::Here().c_str());
   }
   PYRT_CHECK(thread == ThreadState::Current(), "PyGILState_Release",
-             "thread state %p must be current when releasing (%s)", static_cast<void*>(thread),
-             thread->ToString().c_str());
+             "thread state %p must be current when releasing (%s; %s)", static_cast<void*>(thread),
+             thread->ToString().c_str(), ThreadState::Here().c_str());
   ThreadData& data = thread->data();
-  PYRT_CHECK(data.gilstate_counter > 0, "PyGILState_Release", "released more often than ensured (%s)",
-             thread->ToString().c_str());
+  // A state that Ensure did not make is never deleted by a release too many (TS-17), nor is it left at 0.
+  PYRT_CHECK(data.gilstate_counter > (data.made_by_ensure ? 0 : 1), "PyGILState_Release",
+             "released more often than ensured (%s; %s)", thread->ToString().c_str(),
+             ThreadState::Here().c_str());
   if (--data.gilstate_counter > 0) {
     if (before == GilStateBefore::kUnlocked) thread->Detach();
     return;
   }
-  PYRT_CHECK(before == GilStateBefore::kUnlocked, "PyGILState_Release",
-             "the outermost release of a state that Ensure made must be given what that Ensure returned (%s)",
-             thread->ToString().c_str());
+  PYRT_CHECK(
+      before == GilStateBefore::kUnlocked, "PyGILState_Release",
+      "the outermost release of a state that Ensure made must be given what that Ensure returned (%s; %s)",
+      thread->ToString().c_str(), ThreadState::Here().c_str());
   // A destructor may ensure and release; that must not delete the state under our feet (gh-119585).
   data.gilstate_counter = 1;
   InterpreterThreads::Clear(*thread);
@@ -92,8 +97,8 @@ void ReleaseAttached(EnsureToken token) {
   ThreadState& thread = ThreadState::Get("PyThreadState_Release");
   ThreadData& data = thread.data();
   PYRT_CHECK(token && data.ensure_counter > 0, "PyThreadState_Release",
-             "PyThreadState_Release() called more times than PyThreadState_Ensure() (%s)",
-             thread.ToString().c_str());
+             "PyThreadState_Release() called more times than PyThreadState_Ensure() (%s; %s)",
+             thread.ToString().c_str(), ThreadState::Here().c_str());
   ThreadState* const before = token.before_;
   if (--data.ensure_counter > 0) {
     if (before == nullptr) thread.Detach();

@@ -24,6 +24,7 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
+class Brc;                 // brc.h
 class Interpreter;         // of the layer above; opaque here
 class FinalizationGuards;  // finalization_guard.h
 class InterpreterThreads;  // thread_registry.h
@@ -42,6 +43,10 @@ struct alignas(64) InterpreterLink {
 
   // GIL-disabled build: null, or the reclamation domain of the interpreter's lock-free tables.
   Qsbr* qsbr = nullptr;
+
+  // GIL-disabled build: null, or the queues of references to objects of other threads; every state that is bound is
+  // registered there until it is cleared.
+  Brc* brc = nullptr;
 
   Interpreter* interp = nullptr;
 

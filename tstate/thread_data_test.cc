@@ -1,8 +1,10 @@
 // The parts of a thread state that stand on their own: exc_info.h, recursion.h, data_stack.h, thread_heaps.h.
 
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -218,6 +220,44 @@ TEST(ThreadHeapsTest, MimallocServesEachKindFromAHeapOfItsOwn) {
   EXPECT_FALSE(heaps.has(HeapKind::kMem));
   ThreadHeaps::Free(block);
   heaps.Abandon(true);
+  ThreadHeaps::SetProvider(nullptr);
+}
+
+// What a thread leaves behind in its heaps stays valid, and its pages are taken over by threads that come later:
+// CPython keeps such segments in a pool per interpreter, here mimalloc keeps one per process.
+TEST(ThreadHeapsTest, TS36_PagesOfThreadsThatAreGoneAreAdopted) {
+  InstallMimallocHeaps();
+  const auto resident_kilobytes = [] {
+    long total = 0;
+    long resident = 0;
+    FILE* const file = std::fopen("/proc/self/statm", "r");
+    EXPECT_EQ(std::fscanf(file, "%ld %ld", &total, &resident), 2);
+    std::fclose(file);
+    return resident * 4;
+  };
+  constexpr int kBlocks = 4000;  // a megabyte a thread
+  long after_ten = 0;
+  std::vector<void*> left;
+  for (int round = 0; round < 200; ++round) {
+    if (round == 10) after_ten = resident_kilobytes();
+    std::thread([&] {
+      ThreadHeaps heaps;
+      for (void* block : left) {
+        ASSERT_EQ(static_cast<unsigned char*>(block)[255], 0x5a) << "of a thread that is gone";
+        ThreadHeaps::Free(block);
+      }
+      left.clear();
+      for (int i = 0; i < kBlocks; ++i) {
+        void* const block = heaps.Allocate(HeapKind::kObject, 256);
+        ASSERT_NE(block, nullptr);
+        std::memset(block, 0x5a, 256);
+        left.push_back(block);
+      }
+      heaps.Abandon(/*on_own_thread=*/true);
+    }).join();
+  }
+  for (void* block : left) ThreadHeaps::Free(block);
+  EXPECT_LT(resident_kilobytes() - after_ten, 16 * 1024) << "190 threads, a megabyte each";
   ThreadHeaps::SetProvider(nullptr);
 }
 

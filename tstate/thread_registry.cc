@@ -26,7 +26,7 @@ constinit Atomic<void*> spare{nullptr};
 
 ThreadState* Allocate(InterpreterLink& link, Whence whence, QsbrSlot* slot) {
   void* memory = spare.load(kRelaxed) == nullptr ? nullptr : spare.exchange(nullptr, kAcquire);
-  if (memory == nullptr) memory = allocator->allocate(sizeof(ThreadState), alignof(ThreadState));
+  if (memory == nullptr) memory = ThreadRegistry::AllocateState(sizeof(ThreadState), alignof(ThreadState));
   return memory == nullptr ? nullptr : new (memory) ThreadState(link, whence, /*id=*/0, slot);
 }
 
@@ -34,16 +34,34 @@ void Free(ThreadState* thread) {
   thread->~ThreadState();
   void* expected = nullptr;
   if (spare.compare_exchange_strong(expected, thread, kRelease, kRelaxed)) return;
-  allocator->deallocate(thread, sizeof(ThreadState), alignof(ThreadState));
+  ThreadRegistry::DeallocateState(thread, sizeof(ThreadState), alignof(ThreadState));
 }
 
 }  // namespace
 
+void* ThreadRegistry::AllocateState(size_t size, size_t alignment) {
+  return allocator->allocate(size, alignment);
+}
+
+void ThreadRegistry::DeallocateState(void* memory, size_t size, size_t alignment) {
+  allocator->deallocate(memory, size, alignment);
+}
+
+// The last word of a thread that hangs, or ends, about an interpreter which ended before it.
+void InterpreterThreads::FreeLost(ThreadState* thread) {
+  InterpreterThreads& threads = *thread->link().threads;
+  Free(thread);
+  // Release: the list may go from here on.
+  threads.lost_states_.fetch_sub(1, kRelease);
+}
+
 void ThreadRegistry::SetAllocator(const Allocator* replacement) {
   if (void* const memory = spare.exchange(nullptr, kAcquire)) {
-    allocator->deallocate(memory, sizeof(ThreadState), alignof(ThreadState));
+    DeallocateState(memory, sizeof(ThreadState), alignof(ThreadState));
   }
-  allocator = replacement == nullptr ? &kDefaultAllocator : replacement;
+  if (replacement == nullptr) replacement = &kDefaultAllocator;
+  // Threads that hang from now on give their states back at any time, and read this: a second life writes nothing.
+  if (allocator != replacement) allocator = replacement;
 }
 
 void ThreadRegistry::ReinitAfterFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
@@ -171,10 +189,9 @@ void InterpreterThreads::FinishDelete(ThreadState& thread) {
 
 void InterpreterThreads::Delete(ThreadState* thread) {
   if (thread == nullptr) Fatal("PyThreadState_Delete", "the thread state is NULL");
-  PYRT_CHECK(ThreadState::Current() != thread, "PyThreadState_Delete", "tstate %p is still current",
-             static_cast<void*>(thread));
-  PYRT_CHECK(!thread->attached(), "PyThreadState_Delete", "tstate %p is still current on its own thread (%s)",
-             static_cast<void*>(thread), thread->ToString().c_str());
+  PYRT_CHECK(ThreadState::Current() != thread && !thread->attached(), "PyThreadState_Delete",
+             "tstate %p is still current (%s; %s)", static_cast<void*>(thread), thread->ToString().c_str(),
+             ThreadState::Here().c_str());
   PYRT_CHECK(thread->lifecycle_status_.Has(internal::kCleared) &&
                  !thread->lifecycle_status_.Has(internal::kFinalized),
              "PyThreadState_Delete", "a thread state is deleted once, after it was cleared (%s)",
@@ -260,6 +277,10 @@ void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone)
     }
     if (!threads_are_gone) thread.gil().Forget(thread.holder_);
     FinishDelete(thread);
+    if (!threads_are_gone) {
+      threads.lost_states_.fetch_add(1, kRelaxed);
+      thread.set_deleter(&FreeLost);
+    }
     thread.DecRef(threads_are_gone ? 2 : 1);
   }
 }

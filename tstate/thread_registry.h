@@ -49,13 +49,17 @@ class ThreadRegistry {
   StopState& global_stop() { return global_stop_; }
   StopGate& stop_gate() { return stop_gate_; }
 
-  // Where states come from: null restores the default. The functions must not fail in odd ways: null means
-  // that memory is short. Before the first state.
+  // Where states come from: null restores the default, operator new. The functions must not fail in odd ways:
+  // null means that memory is short. Before the first state, and the same again in every later life of a process
+  // in which threads may still hold states. Also gives the one block that is kept for the next state back.
   struct Allocator {
     void* (*allocate)(size_t size, size_t alignment);
     void (*deallocate)(void* memory, size_t size, size_t alignment);
   };
   static void SetAllocator(const Allocator* allocator);
+  // Memory of it for other state structures: interpreters, handles. Null when memory is short. Any thread.
+  static void* AllocateState(size_t size, size_t alignment);
+  static void DeallocateState(void* memory, size_t size, size_t alignment);
 
   // In a forked child, before anything else of tstate: no lock is held, nothing is stopped. The lists are as
   // the parent's were; InterpreterThreads::RemoveAllExcept prunes them.
@@ -133,6 +137,10 @@ class InterpreterThreads {
   size_t size();
   uint64_t last_id();
 
+  // How many states that DeleteRemoved has dealt with are still their threads': those may not have noticed, and
+  // this object must stay until they have. Any thread; acquires what they did.
+  int32_t lost_states() const { return lost_states_.load(kAcquire); }
+
   // The first state on the list that is bound to `ident`, with a reference for the caller (DecRef it); null
   // if there is none.
   ThreadState* Find(uint64_t ident);
@@ -159,6 +167,7 @@ class InterpreterThreads {
   void Link(ThreadState& thread);
   void Unlink(ThreadState& thread);
   static void FinishDelete(ThreadState& thread);
+  static void FreeLost(ThreadState* thread);
 
   InterpreterLink link_;
   ThreadRegistry& registry_;
@@ -169,6 +178,7 @@ class InterpreterThreads {
   ThreadState* first_ = nullptr;  // guarded by the head lock, as the two below
   uint64_t last_id_ = 0;
   size_t size_ = 0;
+  Atomic<int32_t> lost_states_{0};
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -108,6 +108,34 @@ TEST_F(ThreadRegistryTest, B053_AsyncExceptionsReachAThreadOfThisInterpreterById
   EXPECT_FALSE(other.threads.SetAsyncException(self, nullptr));
 }
 
+// The bit is set under the head lock, so that the state cannot go between its discovery and the bit.
+TEST_F(ThreadRegistryTest, TS86_AsyncExceptionsForThreadsThatEnd) {
+  constexpr int kRounds = 300;
+  Atomic<uint64_t> ident{0};
+  Atomic<bool> stop{false};
+  std::thread short_lived([&] {
+    for (int i = 0; i < kRounds; ++i) {
+      TestThread self(interpreter_);
+      ident.store(CurrentThreadIdent(), kRelease);
+      EXPECT_EQ(self->Poll(), 0);
+    }
+    stop.store(true, kRelease);
+  });
+  TestThread sender(interpreter_);
+  int found = 0;
+  while (!stop.load(kAcquire)) {
+    found += interpreter_.threads.SetAsyncException(ident.load(kAcquire),
+                                                    Error::New(ErrorType::ValueError(), "x"));
+    sender->Poll();
+  }
+  {
+    DetachedScope detached;
+    short_lived.join();
+  }
+  EXPECT_FALSE(interpreter_.threads.SetAsyncException(ident.load(kAcquire), nullptr))
+      << "gone; found " << found;
+}
+
 TEST_F(ThreadRegistryTest, FindGivesAReference) {
   TestThread thread(interpreter_);
   ThreadState* const found = interpreter_.threads.Find(CurrentThreadIdent());

@@ -63,6 +63,7 @@ void ThreadState::Bind() {
   thread_id_.store(CurrentThreadIdent(), kRelaxed);
   native_thread_id_.store(CurrentNativeThreadId(), kRelaxed);
   owner_status_.Set(internal::kBound);
+  if (link_.brc != nullptr) link_.brc->Register(data_.brc, thread_id(), breaker_);
   if (gilstate_thread_state == nullptr) BindGilState();
   ArmThreadExit();
 }
@@ -139,6 +140,8 @@ void ThreadState::ClearData() {
   release(data_.async_gen_firstiter);
   release(data_.async_gen_finalizer);
   release(data_.context);
+  // Before the heaps go, and after everything that could have queued something for this thread here.
+  if (link_.brc != nullptr) link_.brc->Unregister(data_.brc);
   data_.delayed_frees.Abandon(link_.qsbr);
   data_.heaps.Abandon(thread_id() == CurrentThreadIdent());
 }
@@ -168,21 +171,23 @@ std::string ThreadState::ToString() const {
   return text;
 }
 
+std::string ThreadState::Here() {
+  char thread[32];
+  std::snprintf(thread, sizeof(thread), "%#" PRIx64, CurrentThreadIdent());
+  return std::string("this is thread ") + thread + "; attached here: " +
+         (current_thread_state == nullptr ? "nothing" : current_thread_state->ToString());
+}
+
 void ThreadState::AttachMisuse() {
-  if (current_thread_state != nullptr) {
-    Fatal("_PyThreadState_Attach", "non-NULL old thread state (attached here: %s; wanted: %s)",
-          current_thread_state->ToString().c_str(), ToString().c_str());
-  }
-  Fatal("_PyThreadState_Attach",
-        "a thread state is attached by the thread that it is bound to only (this is thread %#" PRIx64 "; %s)",
-        CurrentThreadIdent(), ToString().c_str());
+  Fatal("_PyThreadState_Attach", "%s (%s; %s)",
+        current_thread_state != nullptr ? "non-NULL old thread state"
+                                        : "a thread state is attached by the thread that it is bound to only",
+        ToString().c_str(), Here().c_str());
 }
 
 void ThreadState::DetachMisuse() {
-  Fatal("_PyThreadState_Detach",
-        "this thread state is not attached on this thread %#" PRIx64 " (%s; attached here: %s)",
-        CurrentThreadIdent(), ToString().c_str(),
-        current_thread_state == nullptr ? "nothing" : current_thread_state->ToString().c_str());
+  Fatal("_PyThreadState_Detach", "this thread state is not attached on this thread (%s; %s)",
+        ToString().c_str(), Here().c_str());
 }
 
 void ThreadState::NoCurrentThread(const char* function) {

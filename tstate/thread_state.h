@@ -197,6 +197,9 @@ class alignas(64) ThreadState {
 
   // "thread state 7 of interpreter 0x..., bound to thread 140..., attached, initialized|bound|active".
   std::string ToString() const;
+  // "this is thread 0x7f...; attached here: thread state 7 of ...": the other half of what a message about misuse
+  // needs. Any thread.
+  static std::string Here();
 
   // Everything of the thread that is not about running: exceptions, recursion, hooks, stacks, heaps.
   ThreadData& data() { return data_; }

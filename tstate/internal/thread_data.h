@@ -14,6 +14,7 @@
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/tstate/brc.h"
 #include "pyrt/tstate/data_stack.h"
 #include "pyrt/tstate/delayed_free.h"
 #include "pyrt/tstate/exc_info.h"
@@ -73,10 +74,12 @@ struct ThreadData {
   DataStack data_stack;
   ThreadHeaps heaps;
   DelayedFrees delayed_frees;
+  BrcThread brc;
 
   // Ensure and Release: see gil_state.h. The counter starts at 1 (TS-17), so that a release never deletes a
   // state that no ensure has made.
   int32_t gilstate_counter = 1;
+  bool made_by_ensure = false;  // by PyGILState's
   int32_t ensure_counter = 0;
   bool delete_on_release = false;
   InterpreterGuard owned_guard;
