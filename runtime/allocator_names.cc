@@ -1,0 +1,60 @@
+#include "pyrt/runtime/allocator_names.h"
+
+#include <cstdlib>
+
+#include "pyrt/runtime/allocator.h"
+#include "pyrt/runtime/allocator_debug.h"
+
+namespace pyrt::inline PYRT_VARIANT {
+namespace {
+
+constexpr AllocatorDomain kDomains[] = {AllocatorDomain::kRaw, AllocatorDomain::kMem,
+                                        AllocatorDomain::kObject};
+
+constexpr size_t AtLeastOne(size_t size) { return size == 0 ? 1 : size; }
+
+constexpr Allocator kMalloc = {
+    .context = nullptr,
+    .malloc = [](void*, size_t size) -> void* { return std::malloc(AtLeastOne(size)); },
+    .calloc = [](void*, size_t elements, size_t size) -> void* {
+      return elements == 0 || size == 0 ? std::calloc(1, 1) : std::calloc(elements, size);
+    },
+    .realloc = [](void*, void* block, size_t size) -> void* { return std::realloc(block, AtLeastOne(size)); },
+    .free = [](void*, void* block) { std::free(block); },
+};
+
+}  // namespace
+
+absl::Status SetAllocatorsByName(std::string_view name) {
+  constexpr std::string_view kDebug = "debug";
+  const bool debug = name == kDebug || name.ends_with("_debug");
+  const std::string_view base =
+      debug && name != kDebug ? name.substr(0, name.size() - kDebug.size() - 1) : name;
+  if (base == "default" ? debug : base != kDebug && base != "mimalloc" && base != "malloc") {
+    return absl::InvalidArgumentError("PYTHONMALLOC: unknown allocator");
+  }
+  if (base == "malloc") {
+    for (const AllocatorDomain domain : kDomains) SetAllocator(domain, kMalloc);
+  } else if (base != kDebug) {
+    ResetAllocators();
+  }
+  if (debug) SetupDebugHooks();
+  return absl::OkStatus();
+}
+
+std::string_view CurrentAllocatorName() {
+  const auto is = [](const Allocator& table, bool debug) {
+    for (const AllocatorDomain domain : kDomains) {
+      if (HasDebugHooks(domain) != debug) return false;
+      if (AllocatorUnderDebugHooks(domain).malloc != table.malloc) return false;
+    }
+    return true;
+  };
+  if (is(DefaultAllocator(), false)) return "mimalloc";
+  if (is(DefaultAllocator(), true)) return "mimalloc_debug";
+  if (is(kMalloc, false)) return "malloc";
+  if (is(kMalloc, true)) return "malloc_debug";
+  return "";
+}
+
+}  // namespace pyrt::inline PYRT_VARIANT
