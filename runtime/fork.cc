@@ -1,7 +1,12 @@
 #include "pyrt/runtime/fork.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -30,6 +35,21 @@ struct ForkState {
 ForkState& State() {
   static ForkState* const state = new ForkState;
   return *state;
+}
+
+// Of the whole process, the host's own ones too; 0 if the system does not tell. CPython: get_number_of_os_threads.
+int CountOsThreads() {
+  const int file = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  char text[512];
+  const ssize_t size = ::read(file, text, sizeof(text) - 1);
+  ::close(file);
+  if (size <= 0) return 0;
+  text[size] = '\0';
+  // The second field, in parentheses, is the program's name and may contain anything. The twentieth is wanted.
+  const char* field = std::strrchr(text, ')');
+  for (int i = 2; field != nullptr && i < 20; ++i) field = std::strchr(field + 1, ' ');
+  return field == nullptr ? 0 : std::atoi(field + 1);
 }
 
 }  // namespace
@@ -161,6 +181,8 @@ absl::StatusOr<pid_t> Fork::Run() {
   if (absl::Status status = CheckForkAllowed(interp.features()); !status.ok()) return status;
   if (absl::Status status = Runtime::Audit("os.fork"); !status.ok()) return status;
   BeforeFork();
+  const int threads =
+      CountOsThreads();  // as the child has found them, and not as its parent finds them later
   const pid_t pid = ForkProcess();
   const int error = errno;
   if (pid == 0) {
@@ -169,6 +191,15 @@ absl::StatusOr<pid_t> Fork::Run() {
   }
   AfterForkInParent();
   if (pid < 0) return ToStatus(NewOsError(error, "fork"));
+  // After the bookkeeping (gh-135427).
+  if (threads > 1) {
+    char text[128];
+    std::snprintf(
+        text, sizeof(text),
+        "This process (pid=%d) is multi-threaded, use of fork() may lead to deadlocks in the child.",
+        static_cast<int>(::getpid()));
+    Runtime::Instance().Warn("DeprecationWarning", text);
+  }
   return pid;
 }
 

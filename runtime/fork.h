@@ -48,7 +48,8 @@ class Fork {
 
   // The child's process id in the parent, 0 in the child. Attached, before and after, in both.
   // PythonFinalizationError "can't fork at interpreter shutdown"; RuntimeError "fork not supported for isolated
-  // subinterpreters"; what the audit event os.fork fails with; OSError of fork(2) itself.
+  // subinterpreters"; what the audit event os.fork fails with; OSError of fork(2) itself. The parent is warned
+  // (DeprecationWarning) when the process had more than one thread, whoever made them.
   static absl::StatusOr<pid_t> Run();
 
   // For hosts that call fork themselves, attached, on the forking thread. Every BeforeFork is followed by

@@ -103,6 +103,108 @@ TEST_F(ForkTest, B029_TheChildHasOneThreadAndCanDoEverything) {
   EXPECT_TRUE(busy->Join().ok());
 }
 
+// Each of these alone, in a child of a process with a second thread (FK-1): what fails has a name.
+TEST_F(ForkTest, B029_TheChildCanAttachStopStartForkCreateAndFinalize) {
+  Start();
+  Atomic<bool> go{false};
+  auto busy = StartThread([&] {
+    while (!go.load(kAcquire)) {
+      if (ThreadState::Get().Poll() != 0) std::abort();
+    }
+  });
+  ASSERT_TRUE(busy.ok());
+  const std::pair<const char*, std::function<bool()>> abilities[] = {
+      {"detach and attach",
+       [] {
+         { DetachedScope detached; }
+         return ThreadState::Current() != nullptr;
+       }},
+      {"stop the world, and all worlds",
+       [] {
+         { StoppedWorld stopped(Interpreter::Get().threads()); }
+         { StoppedWorld stopped(Runtime::Get().interpreters().threads()); }
+         return ThreadState::Get().Poll() == 0;
+       }},
+      {"start threads and join them",
+       [] {
+         bool ran = false;
+         auto thread = StartThread([&] { ran = true; });
+         return thread.ok() && thread->Join().ok() && ran;
+       }},
+      {"let foreign threads in",
+       [] {
+         bool ran = false;
+         DetachedScope detached;
+         std::jthread([&] {
+           const GilStateBefore before = GilStateEnsure();
+           ran = Interpreter::Get().threads().size() == 2;
+           GilStateRelease(before);
+         }).join();
+         return ran;
+       }},
+      {"fork again",
+       [] { return ForkAnd([] { return ForkAnd([] { return 0; }) == "exit 0" ? 0 : 1; }) == "exit 0"; }},
+      {"make and end interpreters",
+       [] {
+         ThreadState* const before = ThreadState::Current();
+         const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+         if (!sub.ok()) return false;
+         Runtime::EndInterpreter(**sub);
+         before->Attach();
+         return Runtime::Get().interpreters().size() == 1;
+       }},
+      {"run calls for the main thread",
+       [] {
+         static bool ran;
+         ran = false;
+         const auto call = [](void*) -> absl::Status {
+           ran = true;
+           return absl::OkStatus();
+         };
+         return Runtime::Get().interpreters().AddMainCall(call, nullptr) == PendingCalls::AddResult::kAdded &&
+                ThreadState::Get().Poll() == 0 && ran;
+       }},
+      {"finalize, and begin anew",
+       [] { return Runtime::Finalize() == 0 && Runtime::Initialize().ok() && Runtime::Finalize() == 0; }},
+  };
+  for (const auto& [name, ability] : abilities) {
+    EXPECT_EQ(ForkAnd([&ability = ability] { return ability() ? 0 : 1; }), "exit 0") << name;
+  }
+  go.store(true, kRelease);
+  EXPECT_TRUE(busy->Join().ok());
+}
+
+// gh-100228, gh-135427: told in the parent, and after everything is in order again.
+// In a process of its own, which has one thread to begin with, whatever other tests have left.
+TEST_F(ForkTest, AForkOfAProcessWithThreadsIsWarnedOf) {
+  if (kTsan) GTEST_SKIP() << "ThreadSanitizer has a thread of its own";
+  EXPECT_EQ(
+      InChild([] {
+        static std::vector<std::string> warnings;
+        const auto runtime = Runtime::Initialize({.warn = [](void*, const char* category, const char* text) {
+          if (ThreadState::Get().Poll() != 0) std::abort();
+          StoppedWorld stopped(Runtime::Get().interpreters().threads());
+          warnings.push_back(std::string(category) + ": " + text);
+        }});
+        if (!runtime.ok()) return 1;
+        const auto child_was_not_warned = [] { return warnings.empty() ? 0 : 1; };
+        if (ForkAnd(child_was_not_warned) != "exit 0" || !warnings.empty()) return 2;
+        // A thread that the runtime knows nothing of counts too: it may hold malloc's lock.
+        Atomic<bool> stop{false};
+        std::jthread foreign([&] {
+          while (!stop.load(kAcquire)) YieldCpu();
+        });
+        const std::string ended = ForkAnd(child_was_not_warned);
+        stop.store(true, kRelease);
+        if (ended != "exit 0" || warnings.size() != 1) return 3;
+        return warnings[0] == "DeprecationWarning: This process (pid=" + std::to_string(::getpid()) +
+                                  ") is multi-threaded, use of fork() may lead to deadlocks in the child."
+                   ? 0
+                   : 4;
+      }),
+      "exit 0");
+}
+
 TEST_F(ForkTest, FK6_HandlesOfTheParentsThreadsAreDoneInTheChild) {
   Start();
   Atomic<bool> go{false};
@@ -297,58 +399,6 @@ TEST_F(ForkTest, ExitCallbacksRunInTheChildThatFinalizes) {
                   .ok());
   EXPECT_EQ(ForkAnd([] { return Runtime::Finalize() == 0 && ran == 1 ? 0 : 1; }), "exit 0");
   EXPECT_EQ(ran, 0);
-}
-
-// 64 threads come and go while some fork and one stops the world: nobody hangs, and nothing is left.
-TEST_F(ForkTest, StormOfThreadsForksAndStops) {
-  const int kThreads = kTsan ? 16 : 64;
-  const int kRounds = kTsan ? 10 : 40;
-  EXPECT_EQ(InChild([=] {
-              ArmWatchdog(300);
-              Runtime& runtime = Start();
-              static Atomic<int> failures;
-              static Atomic<int> forks;
-              failures.store(0, kRelaxed);
-              forks.store(0, kRelaxed);
-              std::vector<Thread> threads;
-              for (int t = 0; t < kThreads; ++t) {
-                auto thread = StartThread([t, kRounds] {
-                  Interpreter& interp = Interpreter::Get();
-                  for (int round = 0; round < kRounds; ++round) {
-                    if (t % 9 == 0 && round % 10 == 0) {
-                      const std::string ended = ForkAnd([&interp] {
-                        if (interp.threads().size() != 1) return 1;
-                        if (ThreadState::Get().Poll() != 0) return 2;
-                        return 0;
-                      });
-                      if (ended != "exit 0") failures.fetch_add(1, kRelaxed);
-                      forks.fetch_add(1, kRelaxed);
-                    } else if (t % 9 == 1) {
-                      StoppedWorld stopped(interp.registry().threads());
-                    } else {
-                      ThreadState* const mine = ThreadState::Current();
-                      ThreadState* const other = interp.threads().NewBound();
-                      ThreadState::Swap(other);
-                      if (other->Poll() != 0) failures.fetch_add(1, kRelaxed);
-                      InterpreterThreads::Clear(*other);
-                      InterpreterThreads::DeleteCurrent();
-                      mine->Attach();
-                    }
-                    if (ThreadState::Get().Poll() != 0) failures.fetch_add(1, kRelaxed);
-                  }
-                });
-                if (!thread.ok()) return 1;
-                threads.push_back(*thread);
-              }
-              for (Thread& thread : threads) {
-                if (!thread.Join().ok()) return 2;
-              }
-              if (failures.load(kRelaxed) != 0) return 3;
-              if (forks.load(kRelaxed) == 0) return 4;
-              if (runtime.main_interpreter().threads().size() != 1) return 5;
-              return Runtime::Finalize() == 0 ? 0 : 6;
-            }),
-            "exit 0");
 }
 
 using ForkDeathTest = ForkTest;

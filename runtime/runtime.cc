@@ -132,6 +132,7 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
   }
   was_initialized_ = true;
   options_ = options;
+  ThreadRegistry::SetAllocator(options.state_allocator);
   InstallPhaseFatalHook();
   phase.finalizing.store(0, kRelaxed);
   phase.finalizing_thread.store(0, kRelaxed);
@@ -150,6 +151,7 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
             std::fprintf(stderr, "%s: %s\n", what == nullptr ? "Exception ignored" : what,
                          error.ToString().c_str());
           },
+      .references = options.references,
       .merge_references =
           [](void* context, ThreadState& thread) {
             const RuntimeOptions& host = static_cast<Runtime*>(context)->options_;
@@ -376,7 +378,8 @@ int Runtime::FinalizeNow() {
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
     if (it->finalize_process != nullptr) it->finalize_process(it->context);
   }
-  registry_.Delete(&interp);  // and the current thread state
+  registry_.Delete(&interp);                               // and the current thread state
+  ThreadRegistry::SetAllocator(options_.state_allocator);  // gives back what it kept for the next state
   exit_functions_.Run();
   return status;
 }

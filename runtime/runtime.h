@@ -31,6 +31,8 @@
 #include "pyrt/runtime/phase.h"
 #include "pyrt/runtime/runtime_status.h"
 #include "pyrt/runtime/subsystem.h"
+#include "pyrt/tstate/brc.h"
+#include "pyrt/tstate/thread_registry.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -42,12 +44,16 @@ struct RuntimeOptions {
   // Where what cannot be raised goes: sys.unraisablehook. `what` may be null. Null: one line on stderr.
   void (*unraisable)(void* context, const absl::Status& error, const char* what,
                      const Ref<Object>& object) = nullptr;
-  // Warnings: "RuntimeWarning", text. Null: one line on stderr.
+  // Warnings: "RuntimeWarning" or "DeprecationWarning", text. Attached. Null: one line on stderr.
   void (*warn)(void* context, const char* category, const char* text) = nullptr;
-  // The host's events, see InterpreterHooks.
+  // How to merge the host's reference counts, and the host's events: see InterpreterHooks.
+  BrcHooks references{};
   void (*merge_references)(void* context, ThreadState& thread) = nullptr;
   void (*sweep_executors)(void* context, ThreadState& thread) = nullptr;
   void* context = nullptr;
+  // Where the runtime's own structures come from, the same in each life; null: operator new. CPython: the raw
+  // domain, which here is state_allocator.h's RawDomainForStates().
+  const ThreadRegistry::Allocator* state_allocator = nullptr;
 };
 
 class Runtime {

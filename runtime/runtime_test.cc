@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "pyrt/runtime/fork.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/function.h"
 #include "pyrt/runtime/object/values.h"
@@ -266,6 +267,29 @@ TEST_F(RuntimeTest, B025_ExitFunctionsBetweenLivesAreLostAndBeforeTheFirstAreKep
             "exit 0");
 }
 
+using ExitFunctionsDeathTest = RuntimeTest;
+
+// In a process of its own, that is started anew: no runtime has been there before.
+TEST_F(ExitFunctionsDeathTest, B025_WhatIsRegisteredBeforeTheFirstLifeRunsLast) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_EXIT(
+      {
+        static std::vector<std::string> log;
+        exit_log = &log;
+        if (Runtime::AtExit(&ExitFunction<1>) != 0) ::_exit(1);
+        Start();
+        if (Runtime::AtExit(&ExitFunction<2>) != 0) ::_exit(2);
+        Runtime::Finalize();
+        Runtime::AtExit(&ExitFunction<3>);
+        Start();
+        Runtime::Finalize();
+        for (const std::string& line : log) std::fprintf(stderr, "%s\n", line.c_str());
+        ::_exit(0);
+      },
+      testing::ExitedWithCode(0), "^2 finalizing\n1 finalizing\n$");
+  testing::GTEST_FLAG(death_test_style) = "fast";
+}
+
 // ---- Interpreters
 
 TEST_F(RuntimeTest, B033_ANewInterpreterIsCurrentAndAFailureRestoresTheCaller) {
@@ -427,32 +451,30 @@ TEST_F(RuntimeTest, SignalsBecomeKeyboardInterruptOnTheMainThread) {
   EXPECT_EQ(now.sa_handler, SIG_DFL);
 }
 
-TEST_F(RuntimeTest, AThousandLivesDoNotGrow) {
-  recorder.record = false;
-  const auto resident_pages = [] {
-    long total = 0;
-    long resident = 0;
-    FILE* const file = std::fopen("/proc/self/statm", "r");
-    EXPECT_EQ(std::fscanf(file, "%ld %ld", &total, &resident), 2);
-    std::fclose(file);
-    return resident;
-  };
-  long at_start = 0;
-  for (int life = 0; life < 1000; ++life) {
-    if (life == 200) at_start = resident_pages();
-    Start();
-    ThreadState* const before = ThreadState::Current();
-    if (life % 10 == 0) {
-      const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
-      ASSERT_TRUE(sub.ok());
-      Runtime::EndInterpreter(**sub);
-      before->Attach();
-    }
-    ASSERT_EQ(Runtime::Finalize(), 0);
-  }
-  if (!kTsan) {
-    EXPECT_LT(resident_pages() - at_start, 256) << "pages of 4 KiB in 800 lives";
-  }
+TEST_F(RuntimeTest, RT29_LifecycleEventsAreAudited) {
+  Start();
+  ThreadState* const before = ThreadState::Current();
+  recorder.log.clear();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok());
+  EXPECT_EQ(recorder.log[0], "cpython.PyInterpreterState_New");
+  Runtime::EndInterpreter(**sub);
+  before->Attach();
+
+  const auto nothing = [] { return absl::OkStatus(); };
+  recorder.log.clear();
+  auto thread = Thread::Start(nothing);
+  ASSERT_TRUE(thread.ok());
+  EXPECT_TRUE(thread->Join().ok());
+  EXPECT_THAT(recorder.log, ElementsAre("_thread.start_joinable_thread"));
+  recorder.fail_at = "_thread.start_joinable_thread";
+  EXPECT_EQ(Thread::Start(nothing).status().message(), "_thread.start_joinable_thread fails");
+  EXPECT_EQ(Interpreter::Get().threads().size(), 1u);
+  EXPECT_EQ(Thread::Joinable(Interpreter::Get()), 0u);
+
+  recorder.fail_at = "os.fork";
+  EXPECT_EQ(Fork::Run().status().message(), "os.fork fails");
+  recorder.fail_at.clear();
 }
 
 // ---- Fatal errors

@@ -1,10 +1,13 @@
 #include "pyrt/runtime/thread.h"
 
+#include <cstddef>
+#include <new>
 #include <utility>
 
 #include "pyrt/interp/interpreter_registry.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/phase.h"
+#include "pyrt/runtime/runtime.h"
 #include "pyrt/runtime/sync/event.h"
 #include "pyrt/runtime/sync/lock_rank.h"
 
@@ -53,11 +56,39 @@ struct Handles {
 
 namespace {
 
-// All that a new thread needs, from the heap: it may start when nothing else is left (gh-108987).
+// For the standard library: memory of the runtime's own structures.
+template <typename T>
+struct StateMemory {
+  using value_type = T;
+  StateMemory() = default;
+  template <typename U>
+  explicit StateMemory(const StateMemory<U>&) {}
+  T* allocate(size_t count) {
+    void* const memory = ThreadRegistry::AllocateState(count * sizeof(T), alignof(T));
+    if (memory == nullptr) throw std::bad_alloc();  // as `new` does
+    return static_cast<T*>(memory);
+  }
+  void deallocate(T* memory, size_t count) {
+    ThreadRegistry::DeallocateState(memory, count * sizeof(T), alignof(T));
+  }
+  friend bool operator==(const StateMemory&, const StateMemory&) { return true; }
+};
+
+// All that a new thread needs, from the heap: it may start when nothing else is left (gh-108987, gh-109795).
 struct BootRecord {
   ThreadState* thread;
   std::shared_ptr<void> handle;
   Thread::Body body;
+
+  static void* operator new(size_t size) { return StateMemory<std::max_align_t>().allocate(Units(size)); }
+  static void operator delete(void* memory, size_t size) {
+    StateMemory<std::max_align_t>().deallocate(static_cast<std::max_align_t*>(memory), Units(size));
+  }
+
+ private:
+  static size_t Units(size_t size) {
+    return (size + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t);
+  }
 };
 
 void* listed_handles = nullptr;  // Thread::Handle*, guarded by handles_lock
@@ -84,16 +115,18 @@ void Finish(Handle& handle) {
 absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
   ThreadState& current = ThreadState::Get("PyThread_start_new_thread");
   Interpreter& interp = *current.interp();
-  if (absl::Status status = CheckThreadsAllowed(interp.features()); !status.ok()) return status;
+  // In CPython's order: threading.Thread's constructor, the audit event, the thread itself.
   if (options.daemon) {
     if (absl::Status status = CheckDaemonThreadsAllowed(interp.features()); !status.ok()) return status;
   }
+  if (absl::Status status = Runtime::Audit("_thread.start_joinable_thread"); !status.ok()) return status;
+  if (absl::Status status = CheckThreadsAllowed(interp.features()); !status.ok()) return status;
   if (interp.IsFinalizing()) {
     return Raise(ErrorType::PythonFinalizationError(), "can't create new thread at interpreter shutdown");
   }
   // The state last: what is made before it goes by itself when memory is short.
-  auto handle = std::make_shared<Handle>(&interp, options.daemon);
-  auto record = std::make_unique<BootRecord>(BootRecord{nullptr, handle, std::move(body)});
+  auto handle = std::allocate_shared<Handle>(StateMemory<Handle>(), &interp, options.daemon);
+  std::unique_ptr<BootRecord> record(new BootRecord{nullptr, handle, std::move(body)});
   ThreadState* const thread =
       interp.threads().New(options.daemon ? Whence::kThreadingDaemon : Whence::kThreading);
   if (thread == nullptr) return Raise(ErrorType::MemoryError(), "no memory for a thread state");

@@ -41,7 +41,8 @@ class Thread {
   // Starts a thread in the current thread's interpreter. Attached; does not wait for the thread to run.
   // RuntimeError "thread is not supported for isolated subinterpreters", "daemon threads are disabled in this
   // (sub)interpreter", "can't start new thread"; PythonFinalizationError "can't create new thread at
-  // interpreter shutdown". After a failure nothing is left of the thread (gh-109746).
+  // interpreter shutdown"; what the audit event _thread.start_joinable_thread fails with. After a failure nothing
+  // is left of the thread (gh-109746).
   static absl::StatusOr<Thread> Start(Body body, const ThreadOptions& options = {});
 
   // Waits for the end, up to `timeout` nanoseconds (negative: for ever, 0: looks), detached if the caller is

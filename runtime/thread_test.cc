@@ -416,45 +416,6 @@ TEST_F(ThreadTest, B038_EndingAnInterpreterWithThreadsInIt) {
 
 // ---- Storms
 
-TEST_F(ThreadTest, B138_LivesWithDaemonsAndForeignThreadsAlive) {
-  const int lives = kTsan ? 30 : 100;
-  EXPECT_EQ(InChild([lives] {
-              ArmWatchdog(120);
-              static Atomic<bool> stop{false};
-              static Atomic<bool> never{false};
-              // A foreign thread that ensures all the time; it holds a guard while it does, so that it never
-              // hangs.
-              std::jthread ensurer([] {
-                while (!stop.load(kRelaxed)) {
-                  EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
-                  if (token) {
-                    if (ThreadState::Get().Poll() != 0) std::abort();
-                    ReleaseAttached(token);
-                  }
-                  YieldCpu();
-                }
-              });
-              int result = 0;
-              for (int life = 0; life < lives && result == 0; ++life) {
-                Start();
-                auto spinner = StartThread([] { Spin(never); }, /*daemon=*/true);
-                auto sleeper = StartThread(
-                    [] {
-                      for (;;) {
-                        DetachedScope detached;
-                        YieldCpu();
-                      }
-                    },
-                    /*daemon=*/true);
-                if (!spinner.ok() || !sleeper.ok()) result = 1;
-                if (Runtime::Finalize() != 0) result = 2;
-              }
-              stop.store(true, kRelaxed);
-              return result;
-            }),
-            "exit 0");
-}
-
 TEST_F(ThreadTest, ThreadsThatStartWhileTheRuntimeEndsAreRunRefusedOrGone) {
   EXPECT_EQ(InChild([] {
               ArmWatchdog(120);
