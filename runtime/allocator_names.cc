@@ -26,20 +26,28 @@ constexpr Allocator kMalloc = {
 }  // namespace
 
 absl::Status SetAllocatorsByName(std::string_view name) {
-  constexpr std::string_view kDebug = "debug";
-  const bool debug = name == kDebug || name.ends_with("_debug");
-  const std::string_view base =
-      debug && name != kDebug ? name.substr(0, name.size() - kDebug.size() - 1) : name;
-  if (base == "default" ? debug : base != kDebug && base != "mimalloc" && base != "malloc") {
-    return absl::InvalidArgumentError("PYTHONMALLOC: unknown allocator");
+  struct Choice {
+    std::string_view name;
+    const Allocator* table;  // null: what is in use
+    bool debug;
+  };
+  static const Choice kChoices[] = {
+      {"default", &DefaultAllocator(), false},
+      {"debug", nullptr, true},
+      {"mimalloc", &DefaultAllocator(), false},
+      {"mimalloc_debug", &DefaultAllocator(), true},
+      {"malloc", &kMalloc, false},
+      {"malloc_debug", &kMalloc, true},
+  };
+  for (const Choice& choice : kChoices) {
+    if (choice.name != name) continue;
+    if (choice.table != nullptr) {
+      for (const AllocatorDomain domain : kDomains) SetAllocator(domain, *choice.table);
+    }
+    if (choice.debug) SetupDebugHooks();
+    return absl::OkStatus();
   }
-  if (base == "malloc") {
-    for (const AllocatorDomain domain : kDomains) SetAllocator(domain, kMalloc);
-  } else if (base != kDebug) {
-    ResetAllocators();
-  }
-  if (debug) SetupDebugHooks();
-  return absl::OkStatus();
+  return absl::InvalidArgumentError("PYTHONMALLOC: unknown allocator");
 }
 
 std::string_view CurrentAllocatorName() {
