@@ -171,7 +171,7 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   RunCallbacks(&Callbacks::after_in_child, /*newest_first=*/false);
 }
 
-absl::StatusOr<pid_t> Fork::Run() {
+absl::Status Fork::Check(const char* event, Args arguments) {
   ThreadState& thread = ThreadState::Get("os.fork");
   Interpreter& interp = *thread.interp();
   // In this order (§12).
@@ -179,7 +179,11 @@ absl::StatusOr<pid_t> Fork::Run() {
     return Raise(ErrorType::PythonFinalizationError(), "can't fork at interpreter shutdown");
   }
   if (absl::Status status = CheckForkAllowed(interp.features()); !status.ok()) return status;
-  if (absl::Status status = Runtime::Audit("os.fork"); !status.ok()) return status;
+  return Runtime::Audit(event, arguments);
+}
+
+absl::StatusOr<pid_t> Fork::Run() {
+  if (absl::Status status = Check("os.fork"); !status.ok()) return status;
   BeforeFork();
   const int threads =
       CountOsThreads();  // as the child has found them, and not as its parent finds them later

@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/tstate/thread_state.h"
 
@@ -51,6 +52,10 @@ class Fork {
   // subinterpreters"; what the audit event os.fork fails with; OSError of fork(2) itself. The parent is warned
   // (DeprecationWarning) when the process had more than one thread, whoever made them.
   static absl::StatusOr<pid_t> Run();
+
+  // What Run() asks first, for hosts that fork in another way: whether it is allowed, and the audit event
+  // ("os.forkpty", "subprocess.Popen"). Attached.
+  static absl::Status Check(const char* event, Args arguments = {});
 
   // For hosts that call fork themselves, attached, on the forking thread. Every BeforeFork is followed by
   // exactly one of the others, also when fork(2) fails. No lock of the runtime may be held.

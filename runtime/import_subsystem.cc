@@ -7,6 +7,7 @@
 #include "pyrt/interp/interpreter_registry.h"
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/runtime.h"
 #include "pyrt/tstate/stop_the_world.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -39,6 +40,11 @@ class InterpreterImportHost final : public ImportHost {
       if (Ref<Error> error = std::exchange(thread.data().current_exception, nullptr)) return ToStatus(error);
     }
     return ImportHost::WaitFailure(status, module);
+  }
+
+  absl::Status AuditImport(Args arguments) override { return Runtime::Audit("import", arguments); }
+  absl::Status Warn(const ErrorType& category, const std::string& message) override {
+    return Runtime::Warn(category.name().c_str(), message.c_str());
   }
 
   bool IsMainInterpreter() override { return interp_.is_main(); }

@@ -70,20 +70,36 @@ int Runtime::AtExit(ExitFunctions::Function function) {
   return Instance().exit_functions_.Register(function);
 }
 
-absl::Status Runtime::Audit(const char* event) {
+absl::Status Runtime::Audit(const char* event, Args arguments) {
   for (const Subsystem& subsystem : Instance().subsystems_) {
     if (subsystem.audit == nullptr) continue;
-    if (absl::Status status = subsystem.audit(subsystem.context, event); !status.ok()) return status;
+    absl::Status status = subsystem.audit(subsystem.context, event, arguments);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-void Runtime::Warn(const char* category, const char* text) {
-  if (options_.warn != nullptr) {
-    options_.warn(options_.context, category, text);
-  } else {
-    std::fprintf(stderr, "%s: %s\n", category, text);
+void Runtime::WriteUnraisable(const absl::Status& error, const char* what, const Ref<Object>& object) {
+  const Runtime& runtime = Instance();
+  const RuntimeOptions& host = runtime.options_;
+  if (host.unraisable != nullptr) return host.unraisable(host.context, error, what, object);
+  for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
+    if (it->unraisable != nullptr && it->unraisable(it->context, error, what, object)) return;
   }
+  std::fprintf(stderr, "%s: %s\n", what == nullptr ? "Exception ignored" : what, error.ToString().c_str());
+}
+
+absl::Status Runtime::Warn(const char* category, const char* text) {
+  const Runtime& runtime = Instance();
+  if (runtime.options_.warn != nullptr) {
+    runtime.options_.warn(runtime.options_.context, category, text);
+    return absl::OkStatus();
+  }
+  for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
+    if (it->warn != nullptr) return it->warn(it->context, category, text);
+  }
+  std::fprintf(stderr, "%s: %s\n", category, text);
+  return absl::OkStatus();
 }
 
 // ---- The way up
@@ -144,13 +160,8 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
   registry_.set_hooks({
       .context = this,
       .audit = [](void*, const char* event) { return Audit(event); },
-      .unraisable =
-          [](void* context, const absl::Status& error, const char* what, const Ref<Object>& object) {
-            const RuntimeOptions& host = static_cast<Runtime*>(context)->options_;
-            if (host.unraisable != nullptr) return host.unraisable(host.context, error, what, object);
-            std::fprintf(stderr, "%s: %s\n", what == nullptr ? "Exception ignored" : what,
-                         error.ToString().c_str());
-          },
+      .unraisable = [](void*, const absl::Status& error, const char* what,
+                       const Ref<Object>& object) { WriteUnraisable(error, what, object); },
       .references = options.references,
       .merge_references =
           [](void* context, ThreadState& thread) {
@@ -190,6 +201,9 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
   if (status.ok()) {
     phase.core_initialized.store(true, kRelease);
     if (options.install_signal_handlers) {
+      // A write to a closed pipe or a full file is an OSError and not a death (signal_install_handlers).
+      ::signal(SIGPIPE, SIG_IGN);
+      ::signal(SIGXFSZ, SIG_IGN);
       interrupt_handler_ = {.call = &RaiseKeyboardInterrupt};
       registry_.signals().SetHandler(SIGINT, &interrupt_handler_);
       status = registry_.signals().InstallOsHandler(SIGINT);
@@ -284,7 +298,9 @@ void Runtime::EndRemainingInterpreters(ThreadState& thread) {
     Interpreter* const interp = registry_.head();
     if (interp == nullptr || interp->is_main()) return;
     if (!std::exchange(warned, true)) {
-      Warn("RuntimeWarning", "remaining subinterpreters; close them with Interpreter.close()");
+      const absl::Status shown =
+          Warn("RuntimeWarning", "remaining subinterpreters; close them with Interpreter.close()");
+      if (!shown.ok()) WriteUnraisable(shown, "Exception ignored while finalizing remaining subinterpreters");
     }
     // The state that this thread has there, typically its first one; else a new one.
     ThreadState* end = interp->threads().Find(CurrentThreadIdent());

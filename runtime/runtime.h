@@ -28,6 +28,7 @@
 #include "pyrt/interp/interpreter_registry.h"
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/exit_functions.h"
+#include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/phase.h"
 #include "pyrt/runtime/runtime_status.h"
 #include "pyrt/runtime/subsystem.h"
@@ -39,12 +40,14 @@ namespace pyrt::inline PYRT_VARIANT {
 struct RuntimeOptions {
   // GIL-disabled build: start with the GIL on, for good. Ignored by the GIL-enabled build. CPython: -X gil=1.
   bool enable_gil = kGilEnabled;
-  // Let SIGINT raise KeyboardInterrupt on the main thread. CPython: PyConfig.install_signal_handlers.
+  // Let SIGINT raise KeyboardInterrupt on the main thread, and ignore SIGPIPE and SIGXFSZ, for good. CPython:
+  // PyConfig.install_signal_handlers.
   bool install_signal_handlers = false;
-  // Where what cannot be raised goes: sys.unraisablehook. `what` may be null. Null: one line on stderr.
+  // Where what cannot be raised goes: sys.unraisablehook. `what` may be null. Null: a subsystem's (sys has one),
+  // without any one line on stderr.
   void (*unraisable)(void* context, const absl::Status& error, const char* what,
                      const Ref<Object>& object) = nullptr;
-  // Warnings: "RuntimeWarning" or "DeprecationWarning", text. Attached. Null: one line on stderr.
+  // Warnings: "RuntimeWarning" or "DeprecationWarning", text. Attached. Null: the same.
   void (*warn)(void* context, const char* category, const char* text) = nullptr;
   // How to merge the host's reference counts, and the host's events: see InterpreterHooks.
   BrcHooks references{};
@@ -101,7 +104,13 @@ class Runtime {
   static void ReleaseInterpreterId(Interpreter& interp);
 
   // The audit event of all subsystems, in order; the first failure. Attached.
-  static absl::Status Audit(const char* event);
+  static absl::Status Audit(const char* event, Args arguments = {});
+  // Shows an error that nobody can be given; `what` is "Exception ignored ..." or null, `object` may be null.
+  // Attached. CPython: PyErr_FormatUnraisable.
+  static void WriteUnraisable(const absl::Status& error, const char* what,
+                              const Ref<Object>& object = nullptr);
+  // Shows a warning; the error is one that was made an exception. Attached. CPython: PyErr_WarnEx.
+  static absl::Status Warn(const char* category, const char* text);
 
   // Ends the process: Finalize, then exit(status), or 120 if flushing failed. CPython: Py_Exit.
   [[noreturn]] static void Exit(int status);
@@ -118,7 +127,6 @@ class Runtime {
   ThreadState& FinalThread();
   void EndRemainingInterpreters(ThreadState& thread);
   int Flush(Interpreter& interp);
-  void Warn(const char* category, const char* text);
   absl::Status InitCore(Interpreter& interp);
   absl::Status InitMain(Interpreter& interp);
   void TearDown(Interpreter& interp, ThreadState& thread);

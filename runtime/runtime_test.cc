@@ -68,7 +68,7 @@ class RuntimeTest : public testing::Test {
           .clear_interpreter =
               [](void*, Interpreter& interp) { static_cast<void>(recorder.Step("clear", &interp)); },
           .finalize_process = [](void*) { static_cast<void>(recorder.Step("process")); },
-          .audit = [](void*, const char* event) { return recorder.Step(event); },
+          .audit = [](void*, const char* event, Args) { return recorder.Step(event); },
       });
       return true;
     }();

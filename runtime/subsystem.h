@@ -15,6 +15,7 @@
 
 #include "pyrt/interp/interpreter.h"
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/object.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -43,8 +44,14 @@ struct Subsystem {
   void (*after_fork_in_parent)(void* context, Interpreter& interp) = nullptr;
   void (*after_fork_in_child)(void* context, Interpreter& interp) = nullptr;
 
-  // Raises the audit event without arguments; a failure refuses what is audited. Attached. CPython: PySys_Audit.
-  absl::Status (*audit)(void* context, const char* event) = nullptr;
+  // Raises the audit event; a failure refuses what is audited. Attached. CPython: PySys_Audit.
+  absl::Status (*audit)(void* context, const char* event, Args arguments) = nullptr;
+  // Shows what cannot be raised, and a warning ("RuntimeWarning", its text), unless RuntimeOptions does it
+  // itself. Of several subsystems the last one that can does; `unraisable` returns false if it cannot now. The
+  // error of a warning is one that was made an exception. Attached. CPython: PyErr_WriteUnraisable, PyErr_WarnEx.
+  bool (*unraisable)(void* context, const absl::Status& error, const char* what,
+                     const Ref<Object>& object) = nullptr;
+  absl::Status (*warn)(void* context, const char* category, const char* text) = nullptr;
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

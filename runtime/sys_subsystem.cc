@@ -2,8 +2,11 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/error_type.h"
+#include "pyrt/runtime/object/values.h"
 #include "pyrt/sys/error_display.h"
 #include "pyrt/sys/stdio.h"
 
@@ -13,13 +16,18 @@ namespace {
 struct State {
   SysSubsystemOptions options;
   NativeAuditHooks hooks;
-  // The main interpreter's, between its clear and the clear of the hooks, which raises a last event.
-  Ref<SysModule> last;
+  // For events where no interpreter has a sys: before it is made and after it is gone, only native hooks listen.
+  Auditor process{hooks};
 };
 
 State& TheState() {
   static State* const state = new State;  // threads may audit late
   return *state;
+}
+
+Auditor& CurrentAuditor() {
+  SysModule* const sys = SysModule::Current();
+  return sys == nullptr ? TheState().process : sys->auditor();
 }
 
 absl::Status InitCore(void*, Interpreter& interp) {
@@ -44,6 +52,26 @@ absl::Status InitMain(void*, Interpreter& interp) {
   return absl::OkStatus();
 }
 
+absl::Status RaiseAuditEvent(void*, const char* event, Args arguments) {
+  Auditor& auditor = CurrentAuditor();
+  if (!auditor.ShouldAudit()) return absl::OkStatus();
+  return auditor.AuditTuple(event, Tuple::Of(std::vector<Ref<Object>>(arguments.begin(), arguments.end())));
+}
+
+bool ShowUnraisable(void*, const absl::Status& error, const char* what, const Ref<Object>& object) {
+  SysModule* const sys = SysModule::Current();
+  if (sys == nullptr) return false;
+  WriteUnraisable(*sys, ErrorFromStatus(error), what, object);
+  return true;
+}
+
+absl::Status ShowWarning(void*, const char* category, const char* text) {
+  SysModule* const sys = SysModule::Current();
+  if (sys == nullptr) return absl::OkStatus();  // nobody is left who could read it
+  const ErrorType* const type = ErrorType::Find(category);
+  return sys->host().Warn(type != nullptr ? *type : ErrorType::RuntimeWarning(), text);
+}
+
 }  // namespace
 
 Subsystem SysSubsystem(SysSubsystemOptions options) {
@@ -55,32 +83,35 @@ Subsystem SysSubsystem(SysSubsystemOptions options) {
       .flush = [](void*, Interpreter& interp) { return FlushStandardStreams(*SysModule::Of(interp)) == 0; },
       .finalize_modules =
           [](void*, Interpreter& interp) {
-            if (SysModule* sys = SysModule::Of(interp)) sys->RestoreStreams();
+            SysModule* const sys = SysModule::Of(interp);
+            if (sys == nullptr) return;
+            // builtins._ first: it may be the last reference to anything (CPython's finalize_modules_delete_special).
+            const Ref<Object> builtins = interp.table(Interpreter::Table::kBuiltins);
+            if (auto* const names = As<Dict>(builtins)) names->Set("_", None());
+            sys->PrepareForEnd();
           },
       .clear_interpreter =
           [](void*, Interpreter& interp) {
-            SysModule* const sys = SysModule::Of(interp);
-            if (sys == nullptr) return;
-            if (interp.is_main()) TheState().last = Ref<SysModule>::Share(sys);
-            sys->Clear();
+            if (SysModule* const sys = SysModule::Of(interp)) sys->Clear();
           },
-      .finalize_process =
-          [](void*) {
-            State& state = TheState();
-            const Ref<SysModule> last = std::exchange(state.last, nullptr);
-            state.hooks.Clear(last == nullptr ? nullptr : &last->auditor());
-          },
+      // The event reaches the native hooks, after which there are none (bpo-41162: not earlier).
+      .finalize_process = [](void*) { TheState().hooks.Clear(&TheState().process); },
       .after_fork_in_child =
           [](void*, Interpreter& interp) {
             TheState().hooks.ReinitAfterFork();
             SysModule::Of(interp)->ReinitAfterFork();
           },
-      .audit =
-          [](void*, const char* event) {
-            SysModule* const sys = SysModule::Current();
-            return sys == nullptr ? absl::OkStatus() : sys->auditor().Audit(event);
-          },
+      .audit = &RaiseAuditEvent,
+      .unraisable = &ShowUnraisable,
+      .warn = &ShowWarning,
   };
+}
+
+RuntimeOptions RuntimeOptionsOf(const RuntimeConfig& config) {
+  RuntimeOptions options;
+  options.enable_gil = kGilEnabled || config.gil == GilMode::kEnable;
+  options.install_signal_handlers = config.install_signal_handlers;
+  return options;
 }
 
 absl::StatusOr<bool> AddAuditHook(NativeAuditHook hook, void* data) {

@@ -6,6 +6,7 @@
 
 #include "pyrt/interp/interpreter_registry.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/values.h"
 #include "pyrt/runtime/phase.h"
 #include "pyrt/runtime/runtime.h"
 #include "pyrt/runtime/sync/event.h"
@@ -79,6 +80,7 @@ struct BootRecord {
   ThreadState* thread;
   std::shared_ptr<void> handle;
   Thread::Body body;
+  Ref<Object> function;
 
   static void* operator new(size_t size) { return StateMemory<std::max_align_t>().allocate(Units(size)); }
   static void operator delete(void* memory, size_t size) {
@@ -119,14 +121,18 @@ absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
   if (options.daemon) {
     if (absl::Status status = CheckDaemonThreadsAllowed(interp.features()); !status.ok()) return status;
   }
-  if (absl::Status status = Runtime::Audit("_thread.start_joinable_thread"); !status.ok()) return status;
+  const Ref<Object> audited[] = {options.function ? options.function : None(), Int::Of(options.daemon),
+                                 None()};
+  if (absl::Status status = Runtime::Audit("_thread.start_joinable_thread", audited); !status.ok()) {
+    return status;
+  }
   if (absl::Status status = CheckThreadsAllowed(interp.features()); !status.ok()) return status;
   if (interp.IsFinalizing()) {
     return Raise(ErrorType::PythonFinalizationError(), "can't create new thread at interpreter shutdown");
   }
   // The state last: what is made before it goes by itself when memory is short.
   auto handle = std::allocate_shared<Handle>(StateMemory<Handle>(), &interp, options.daemon);
-  std::unique_ptr<BootRecord> record(new BootRecord{nullptr, handle, std::move(body)});
+  std::unique_ptr<BootRecord> record(new BootRecord{nullptr, handle, std::move(body), options.function});
   ThreadState* const thread =
       interp.threads().New(options.daemon ? Whence::kThreadingDaemon : Whence::kThreading);
   if (thread == nullptr) return Raise(ErrorType::MemoryError(), "no memory for a thread state");
@@ -163,10 +169,7 @@ void Thread::Run(void* boot_record) {
   thread.Attach();  // may hang
   const absl::Status status = record->body();
   if (!status.ok() && !IsError(status, ErrorType::SystemExit())) {
-    const InterpreterHooks& hooks = thread.interp()->registry().hooks();
-    if (hooks.unraisable != nullptr) {
-      hooks.unraisable(hooks.context, status, "Exception ignored in thread started by", nullptr);
-    }
+    Runtime::WriteUnraisable(status, "Exception ignored in thread started by", record->function);
   }
   record.reset();  // destructors of the body run attached
   InterpreterThreads::Clear(thread);

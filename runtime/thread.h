@@ -23,6 +23,7 @@
 
 #include "pyrt/interp/interpreter.h"
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/tstate/thread_state.h"
 
@@ -31,6 +32,8 @@ namespace pyrt::inline PYRT_VARIANT {
 struct ThreadOptions {
   bool daemon = false;
   size_t stack_size = 0;  // 0: the system's default
+  // What the thread runs, as audit hooks and the report of its failure show it; may be null.
+  Ref<Object> function = nullptr;
 };
 
 class Thread {
@@ -38,7 +41,8 @@ class Thread {
   // Runs attached on the new thread. A failure is reported: "Exception ignored in thread started by".
   using Body = std::function<absl::Status()>;
 
-  // Starts a thread in the current thread's interpreter. Attached; does not wait for the thread to run.
+  // Starts a thread in the current thread's interpreter. Attached; does not wait for the thread to run. First
+  // the audit event _thread.start_joinable_thread (function or None, daemon, None), which may refuse.
   // RuntimeError "thread is not supported for isolated subinterpreters", "daemon threads are disabled in this
   // (sub)interpreter", "can't start new thread"; PythonFinalizationError "can't create new thread at
   // interpreter shutdown"; what the audit event _thread.start_joinable_thread fails with. After a failure nothing

@@ -7,6 +7,7 @@
 #include "absl/types/span.h"
 
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/sys/internal/usage_text.h"
 #include "pyrt/sys/runtime_config.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -18,31 +19,6 @@ constexpr std::string_view kOptionsWithArgument = "cmWX";
 std::string UsageLine(std::string_view program) {
   return "usage: " + std::string(program) + " [option] ... [-c cmd | -m mod | file | -] [arg] ...\n";
 }
-
-constexpr char kUsageOptions[] =
-    "Options (and corresponding environment variables):\n"
-    "-b     : issue warnings about str(bytes_instance); -bb: issue errors\n"
-    "-B     : don't write .pyc files on import; also PYTHONDONTWRITEBYTECODE=x\n"
-    "-c cmd : program passed in as string (terminates option list)\n"
-    "-d     : turn on parser debugging output; also PYTHONDEBUG=x\n"
-    "-E     : ignore PYTHON* environment variables (such as PYTHONPATH)\n"
-    "-h     : print this help message and exit (also -? or --help)\n"
-    "-i     : inspect interactively after running script; also PYTHONINSPECT=x\n"
-    "-I     : isolate from the user's environment (implies -E, -P and -s)\n"
-    "-m mod : run library module as a script (terminates option list)\n"
-    "-O     : remove assert and __debug__-dependent statements; also PYTHONOPTIMIZE=x\n"
-    "-OO    : do -O changes and also discard docstrings\n"
-    "-P     : don't prepend a potentially unsafe path to sys.path; also PYTHONSAFEPATH\n"
-    "-q     : don't print version and copyright messages on interactive startup\n"
-    "-s     : don't add user site directory to sys.path; also PYTHONNOUSERSITE=x\n"
-    "-S     : don't imply 'import site' on initialization\n"
-    "-u     : force the stdout and stderr streams to be unbuffered; also PYTHONUNBUFFERED=x\n"
-    "-v     : verbose (trace import statements); also PYTHONVERBOSE=x\n"
-    "-V     : print the version number and exit (also --version)\n"
-    "-W arg : warning control; also PYTHONWARNINGS=arg\n"
-    "-x     : skip first line of source\n"
-    "-X opt : set implementation-specific option\n"
-    "--check-hash-based-pycs always|default|never\n";
 
 ConfigStatus BadUsage(std::string_view program, const std::string& message) {
   return ConfigStatus::Exit(2,
@@ -131,6 +107,8 @@ class CommandLineParser {
       ConfigStatus status = word[1] == '-' ? ParseLong(word) : ParseShort(word);
       if (!status.ok()) return status;
     }
+    // Only after everything was understood, like CPython: `-V -Z` is bad usage.
+    if (versions_ > 0) return Version();
     SetArguments();
     return ConfigStatus::Ok();
   }
@@ -138,8 +116,17 @@ class CommandLineParser {
  private:
   ConfigStatus ParseLong(const std::string& word) {
     const std::string name = word.substr(2);
-    if (name == "help" || name == "help-all" || name == "help-env" || name == "help-xoptions") return Help();
-    if (name == "version") return Version();
+    if (name == "help-env") return ConfigStatus::Exit(0, internal::kUsageEnvironment);
+    if (name == "help-xoptions") return ConfigStatus::Exit(0, internal::kUsageXOptions);
+    if (name == "help-all") {
+      return ConfigStatus::Exit(0, UsageLine(program_) + internal::kUsageOptions + "\n" +
+                                       internal::kUsageEnvironment + "\n" + internal::kUsageXOptions);
+    }
+    if (name == "help") return Help();
+    if (name == "version") {
+      ++versions_;
+      return ConfigStatus::Ok();
+    }
     if (name != "check-hash-based-pycs") return BadUsage(program_, "unknown option " + word);
     if (next_ == argv_.size()) return BadUsage(program_, "Argument expected for the " + word + " option");
     const std::string& mode = argv_[next_++];
@@ -158,7 +145,10 @@ class CommandLineParser {
         return BadUsage(program_, std::string("Unknown option: -") + option);
       }
       if (option == 'h' || option == '?') return Help();
-      if (option == 'V') return Version();
+      if (option == 'V') {
+        ++versions_;
+        continue;
+      }
       if (kOptionsWithArgument.find(option) == std::string_view::npos) {
         ApplyFlag(option, config_);
         continue;
@@ -208,14 +198,18 @@ class CommandLineParser {
     config_->argv = std::move(rest);
   }
 
-  ConfigStatus Help() const { return ConfigStatus::Exit(0, UsageLine(program_) + kUsageOptions); }
-  ConfigStatus Version() const { return ConfigStatus::Exit(0, "Python " + config_->language.Short() + "\n"); }
+  ConfigStatus Help() const { return ConfigStatus::Exit(0, UsageLine(program_) + internal::kUsageOptions); }
+  ConfigStatus Version() const {
+    return ConfigStatus::Exit(
+        0, "Python " + (versions_ > 1 ? VersionText(*config_) : config_->language.Short()) + "\n");
+  }
 
   const absl::Span<const std::string> argv_;
   const std::string program_;
   RuntimeConfig* const config_;
   size_t next_ = 1;
   bool done_ = false;
+  int versions_ = 0;
 };
 
 }  // namespace

@@ -222,7 +222,7 @@ void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* messag
                      const Ref<Object>& object) {
   const std::string text = message == nullptr ? "" : message;
   const Ref<Object> hook = sys.dict().Find(kUnraisablehook);
-  if (!hook || IsNone(hook)) {
+  if (!hook) {
     WriteUnraisableByDefault(sys, error, text, object);
     return;
   }
@@ -234,6 +234,11 @@ void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* messag
     WriteUnraisableByDefault(sys, TakeError(audit), "Exception ignored in audit hook", nullptr);
     return;
   }
+  // Only now: a hook that is None is audited like any other (SY-33).
+  if (IsNone(hook)) {
+    WriteUnraisableByDefault(sys, error, text, object);
+    return;
+  }
   const std::vector<Ref<Object>> call{arguments};
   absl::StatusOr<Ref<Object>> result = hook->Call(call);
   // The hook's own failure is shown, the original is lost, as in CPython.
@@ -241,6 +246,32 @@ void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* messag
     WriteUnraisableByDefault(sys, TakeError(result.status()), "Exception ignored in sys.unraisablehook",
                              hook);
 }
+
+namespace {
+
+// What the stream cannot encode goes out as \xNN, \uNNNN: as bytes if the stream has a `buffer`, else as text (SY-21).
+absl::Status WriteEscaped(const Ref<Object>& stream, std::string_view text) {
+  absl::StatusOr<Ref<Object>> name = stream->GetAttr("encoding");
+  if (!name.ok()) return name.status();
+  const String* const encoding_name = As<String>(*name);
+  const std::optional<TextEncoding> encoding =
+      encoding_name == nullptr ? std::nullopt : FindEncoding(encoding_name->value());
+  if (!encoding.has_value()) return Raise(ErrorType::LookupError(), "unknown encoding");
+  absl::StatusOr<std::string> bytes = EncodeText(text, *encoding, TextErrors::kBackslashReplace);
+  if (!bytes.ok()) return bytes.status();
+  absl::StatusOr<Ref<Object>> buffer = stream->GetAttr("buffer");
+  if (buffer.ok()) {
+    absl::StatusOr<Ref<Object>> write = (*buffer)->GetAttr("write");
+    if (!write.ok()) return write.status();
+    const std::vector<Ref<Object>> arguments{Bytes::Of(*bytes)};
+    return (*write)->Call(arguments).status();
+  }
+  if (!IsError(buffer.status(), ErrorType::AttributeError())) return buffer.status();
+  absl::StatusOr<std::string> escaped = DecodeText(*bytes, *encoding, TextErrors::kStrict);
+  return escaped.ok() ? WriteToStream(stream, *escaped) : escaped.status();
+}
+
+}  // namespace
 
 absl::Status DisplayHook(SysModule& sys, const Ref<Object>& value) {
   const Ref<Object> builtins = sys.interp().table(Interpreter::Table::kBuiltins);
@@ -255,17 +286,21 @@ absl::Status DisplayHook(SysModule& sys, const Ref<Object>& value) {
   if (!repr.ok()) return repr.status();
   absl::Status status = WriteToStream(stream, *repr);
   if (IsError(status, ErrorType::UnicodeEncodeError())) {
-    auto* const file = As<TextStream>(stream);
-    const TextEncoding encoding = file != nullptr ? file->options().encoding : TextEncoding::kAscii;
-    absl::StatusOr<std::string> bytes = EncodeText(*repr, encoding, TextErrors::kBackslashReplace);
-    if (!bytes.ok()) return bytes.status();
-    status = file != nullptr ? file->WriteBytes(*bytes) : WriteToStream(stream, *bytes);
+    status = WriteEscaped(stream, *repr);
   }
   if (!status.ok()) return status;
   status = WriteToStream(stream, "\n");
   if (!status.ok()) return status;
   names->Set("_", value);
   return absl::OkStatus();
+}
+
+absl::StatusOr<Ref<Object>> CallBreakpointHook(SysModule& sys, Args args) {
+  const Ref<Object> hook = sys.dict().Find("breakpointhook");
+  if (!hook) return Raise(ErrorType::RuntimeError(), "lost sys.breakpointhook");
+  absl::Status audit = sys.auditor().Audit("builtins.breakpoint", "(O)", hook);
+  if (!audit.ok()) return audit;
+  return hook->Call(args);
 }
 
 void WriteStdout(SysModule& sys, std::string_view text) {

@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/error.h"
@@ -54,6 +55,10 @@ void WriteUnraisableByDefault(SysModule& sys, const Ref<Error>& error, const std
 
 // sys.displayhook(value): nothing for None; otherwise the repr and a newline to sys.stdout, and builtins._.
 absl::Status DisplayHook(SysModule& sys, const Ref<Object>& value);
+
+// breakpoint(*args): sys.breakpointhook(*args), after the audit event builtins.breakpoint. RuntimeError "lost
+// sys.breakpointhook".
+absl::StatusOr<Ref<Object>> CallBreakpointHook(SysModule& sys, Args args);
 
 // PySys_WriteStdout, PySys_WriteStderr: at most 1000 bytes, then "... truncated"; the C stream if sys has none or fails.
 // Format functions have no limit.

@@ -15,7 +15,9 @@
 #include "pyrt/runtime/object/function.h"
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/sys/exit_status.h"
+#include "pyrt/sys/struct_sequence.h"
 #include "pyrt/sys/sys_test_world.h"
+#include "pyrt/sys/text_codec.h"
 #include "pyrt/sys/text_stream.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -161,6 +163,28 @@ TEST_F(ErrorDisplayTest, B127_UnraisableHookChain) {
       << "the original is lost";
 }
 
+TEST_F(ErrorDisplayTest, SY33_EveryUnraisablehookThatIsThereIsAudited) {
+  std::vector<std::string> events;
+  ASSERT_TRUE(world_.native()
+                  .Add(
+                      [](std::string_view event, const Ref<Tuple>& arguments, void* log) {
+                        const auto* const shown = As<StructSequence>((*arguments)[1]);
+                        static_cast<std::vector<std::string>*>(log)->push_back(
+                            std::string(event) + " " + (*arguments)[0]->Repr().value() + " " +
+                            shown->Field("object")->Repr().value());
+                        return absl::OkStatus();
+                      },
+                      &events, nullptr)
+                  .value());
+  WriteUnraisable(world_.sys(), ValueError("x"), nullptr, Int::Of(7));
+  world_.dict().Set("unraisablehook", None());
+  WriteUnraisable(world_.sys(), ValueError("x"), nullptr, Int::Of(7));
+  world_.dict().Delete("unraisablehook");
+  WriteUnraisable(world_.sys(), ValueError("x"), nullptr, Int::Of(7));
+  EXPECT_EQ(events, (std::vector<std::string>{"sys.unraisablehook <built-in function unraisablehook> 7",
+                                              "sys.unraisablehook None 7"}));
+}
+
 TEST_F(ErrorDisplayTest, B127_UnraisableArgumentsAreChecked) {
   EXPECT_EQ(world_.Shown("unraisablehook", {Int::Of(1)}),
             "TypeError: sys.unraisablehook argument type must be UnraisableHookArgs");
@@ -193,6 +217,66 @@ TEST_F(ErrorDisplayTest, SY19_DisplayHook) {
   EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "RuntimeError: lost sys.stdout");
   world_.interp().set_table(Interpreter::Table::kBuiltins, nullptr);
   EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "RuntimeError: lost builtins module");
+}
+
+// A text stream of a host that has no UTF-8, with or without bytes below it.
+struct AsciiStream final : Object {
+  explicit AsciiStream(bool has_buffer) : has_buffer(has_buffer) {}
+  const char* TypeName() const override { return "AsciiStream"; }
+  absl::StatusOr<Ref<Object>> GetAttr(std::string_view name) override {
+    if (name == "encoding") return Ref<Object>(String::Of("ascii"));
+    if (name == "buffer" && has_buffer) return Ref<Object>::Share(this);
+    if (name != "write") return Object::GetAttr(name);
+    return Ref<Object>(NativeFunction::New(name, [this](Args args) -> absl::StatusOr<Ref<Object>> {
+      if (const auto* const bytes = As<Bytes>(args[0])) {
+        written += "bytes:" + bytes->value();
+        return None();
+      }
+      const std::string& text = As<String>(args[0])->value();
+      for (const char c : text) {
+        if ((c & 0x80) != 0) return ToStatus(Error::New(ErrorType::UnicodeEncodeError(), "ascii"));
+      }
+      written += text;
+      return None();
+    }));
+  }
+  const bool has_buffer;
+  std::string written;
+};
+
+TEST_F(ErrorDisplayTest, SY21_DisplayHookEscapesWhatTheStreamCannotEncode) {
+  for (const bool has_buffer : {true, false}) {
+    const Ref<AsciiStream> stream = MakeRef<AsciiStream>(has_buffer);
+    world_.dict().Set("stdout", stream);
+    EXPECT_EQ(world_.Shown("displayhook", {String::Of("\u00e9\u20ac")}), "None");
+    EXPECT_EQ(stream->written, has_buffer ? "bytes:'\\xe9\\u20ac'\n" : "'\\xe9\\u20ac'\n");
+  }
+  // A real stream has a buffer.
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  TextStream::Options options;
+  options.encoding = TextEncoding::kAscii;
+  world_.dict().Set("stdout", TextStream::Open(ends[1], options));
+  EXPECT_EQ(world_.Shown("displayhook", {String::Of("\u00e9")}), "None");
+  ASSERT_TRUE(FlushStream(world_.dict().Find("stdout")).ok());
+  char text[16];
+  const ssize_t size = ::read(ends[0], text, sizeof(text));
+  EXPECT_EQ(std::string(text, static_cast<size_t>(size)), "'\\xe9'\n");
+  world_.dict().Set("stdout", None());
+  ::close(ends[0]), ::close(ends[1]);
+}
+
+TEST_F(ErrorDisplayTest, SY17_RedirectAndRestore) {
+  const Ref<Object> original = world_.dict().Find("stdout");
+  const Ref<Collector> other = MakeRef<Collector>();
+  world_.dict().Set("stdout", other);
+  WriteStdout(world_.sys(), "a");
+  EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "None");
+  EXPECT_EQ(other->Take(), "a1\n");
+  world_.dict().Set("stdout", original);
+  WriteStdout(world_.sys(), "b");
+  EXPECT_EQ(other->Take(), "");
+  EXPECT_EQ(out_->Take(), "b");
 }
 
 // gh-130163: write() replaces sys.stdout, whose last reference that was, while it is being used.
@@ -248,7 +332,7 @@ TEST_F(ErrorDisplayTest, SY15_OriginalStreamsComeBack) {
   StandardStreams streams{None(), out_, err_};
   world_.sys().SetStreams(streams);
   world_.dict().Set("stdout", Int::Of(1));
-  world_.sys().RestoreStreams();
+  world_.sys().PrepareForEnd();
   EXPECT_EQ(world_.dict().Find("stdout"), out_);
   EXPECT_TRUE(IsNone(world_.dict().Find("stdin")));
 }

@@ -14,18 +14,23 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
+Ref<String> InternTable::Find(std::string_view text) const {
+  MutexLock lock(mutex_);
+  const auto found = strings_.find(text);
+  return found != strings_.end() ? found->second : nullptr;
+}
+
 Ref<String> InternTable::Intern(std::string_view text) {
-  {
-    MutexLock lock(mutex_);
-    const auto found = strings_.find(text);
-    if (found != strings_.end()) return found->second;
-  }
+  if (Ref<String> known = Find(text)) return known;
   return Intern(String::Of(text));
 }
 
 Ref<String> InternTable::Intern(Ref<String> string) {
+  // The node is made before the lock is taken. (The table itself may grow under it, which is rare.)
+  Strings made;
+  made.try_emplace(string->value(), string);
   MutexLock lock(mutex_);
-  return strings_.try_emplace(string->value(), string).first->second;
+  return strings_.insert(made.extract(made.begin())).position->second;
 }
 
 absl::StatusOr<Ref<String>> InternTable::InternObject(const Ref<Object>& object) {

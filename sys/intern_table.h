@@ -31,7 +31,9 @@ class InternTable {
   InternTable(const InternTable&) = delete;
   InternTable& operator=(const InternTable&) = delete;
 
-  // The one object of that text, made if there is none.
+  // The one object of that text, null if there is none.
+  Ref<String> Find(std::string_view text) const;
+  // The same, made if there is none.
   Ref<String> Intern(std::string_view text);
   // The one object equal to `string`: `string` itself if it is the first.
   Ref<String> Intern(Ref<String> string);
@@ -45,9 +47,11 @@ class InternTable {
   void ReinitAfterFork() { mutex_.ReinitAfterFork(); }
 
  private:
-  mutable Mutex mutex_;
   // The keys view the strings' own text.
-  std::unordered_map<std::string_view, Ref<String>> strings_ PYRT_GUARDED_BY(mutex_);
+  using Strings = std::unordered_map<std::string_view, Ref<String>>;
+
+  mutable Mutex mutex_;
+  Strings strings_ PYRT_GUARDED_BY(mutex_);
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

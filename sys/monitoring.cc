@@ -1,6 +1,7 @@
 #include "pyrt/sys/monitoring.h"
 
 #include <cstdint>
+#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -21,7 +22,35 @@ absl::Status NotInUse(int64_t tool) {
   return Raise(ErrorType::ValueError(), "tool %lld is not in use", static_cast<long long>(tool));
 }
 
+constexpr const char* kEventNames[] = {"PY_START",
+                                       "PY_RESUME",
+                                       "PY_RETURN",
+                                       "PY_YIELD",
+                                       "CALL",
+                                       "LINE",
+                                       "INSTRUCTION",
+                                       "JUMP",
+                                       "BRANCH_LEFT",
+                                       "BRANCH_RIGHT",
+                                       "STOP_ITERATION",
+                                       "RAISE",
+                                       "EXCEPTION_HANDLED",
+                                       "PY_UNWIND",
+                                       "PY_THROW",
+                                       "RERAISE",
+                                       "C_RETURN",
+                                       "C_RAISE",
+                                       "BRANCH"};
+static_assert(std::size(kEventNames) == Monitoring::kEvents);
+
+constexpr uint32_t kCall = 1u << 4;
+constexpr uint32_t kBranchBoth = 1u << 8 | 1u << 9;
+constexpr uint32_t kCReturns = 1u << 16 | 1u << 17;
+constexpr uint32_t kBranch = 1u << 18;
+
 }  // namespace
+
+const char* Monitoring::EventName(int64_t event) { return kEventNames[static_cast<size_t>(event)]; }
 
 absl::Status Monitoring::CheckTool(int64_t tool) const {
   if (tool >= 0 && tool < kTools) return absl::OkStatus();
@@ -47,14 +76,21 @@ absl::Status Monitoring::UseTool(int64_t tool, Ref<Object> name) {
   return absl::OkStatus();
 }
 
-absl::Status Monitoring::FreeTool(int64_t tool) {
+absl::Status Monitoring::FreeTool(int64_t tool) { return Forget(tool, /*keep_name=*/false); }
+
+absl::Status Monitoring::ClearTool(int64_t tool) { return Forget(tool, /*keep_name=*/true); }
+
+absl::Status Monitoring::Forget(int64_t tool, bool keep_name) {
   absl::Status valid = CheckTool(tool);
   if (!valid.ok()) return valid;
   Tool freed;  // destructors run after the lock
   bool changed = false;
   {
     MutexLock lock(mutex_);
-    std::swap(freed, tools_[static_cast<size_t>(tool)]);
+    Tool& slot = tools_[static_cast<size_t>(tool)];
+    if (keep_name && !slot.name) return NotInUse(tool);
+    std::swap(freed, slot);
+    if (keep_name) swap(slot.name, freed.name);
     const uint32_t now = UnionLocked();
     changed = active_.exchange(now, kRelaxed) != now;
   }
@@ -76,13 +112,20 @@ absl::Status Monitoring::SetEvents(int64_t tool, int64_t events) {
     return Raise(ErrorType::ValueError(), "invalid event set 0x%llx",
                  static_cast<unsigned long long>(events));
   }
+  auto mask = static_cast<uint32_t>(events);
+  if ((mask & kCReturns) != 0 && (mask & (kCReturns | kCall)) != (kCReturns | kCall)) {
+    return Raise(ErrorType::ValueError(), "cannot set C_RETURN or C_RAISE events independently");
+  }
+  // As CPython keeps them: CALL stands for what its call returns, BRANCH for both directions.
+  mask &= ~kCReturns;
+  if ((mask & kBranch) != 0) mask = (mask & ~kBranch) | kBranchBoth;
   bool changed = false;
   {
     MutexLock lock(mutex_);
     Tool& slot = tools_[static_cast<size_t>(tool)];
     if (!slot.name) return NotInUse(tool);
-    changed = slot.events != static_cast<uint32_t>(events);
-    slot.events = static_cast<uint32_t>(events);
+    changed = slot.events != mask;
+    slot.events = mask;
     active_.store(UnionLocked(), kRelaxed);
   }
   return changed ? interp_.BumpInstrumentationVersion() : absl::OkStatus();
@@ -116,6 +159,15 @@ absl::StatusOr<Ref<Object>> Monitoring::RegisterCallback(int64_t tool, int64_t e
 Ref<Object> Monitoring::Callback(int64_t tool, int event_index) const {
   MutexLock lock(mutex_);
   return tools_[static_cast<size_t>(tool)].callbacks[static_cast<size_t>(event_index)];
+}
+
+int64_t Monitoring::ToolsWatching(int64_t event) const {
+  int64_t bits = 0;
+  MutexLock lock(mutex_);
+  for (size_t tool = 0; tool < tools_.size(); ++tool) {
+    if ((tools_[tool].events >> event & 1) != 0) bits |= int64_t{1} << tool;
+  }
+  return bits;
 }
 
 void Monitoring::Clear() {

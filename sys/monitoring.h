@@ -29,6 +29,8 @@ class Monitoring {
   static constexpr int64_t kTools = 6;    // that users may take; 6 and 7 are settrace's and setprofile's
   static constexpr int64_t kEvents = 19;  // PY_START ... STOP_ITERATION
   static constexpr uint32_t kAllEvents = (1u << kEvents) - 1;
+  // "PY_START"; the number is the bit's.
+  static const char* EventName(int64_t event);
 
   explicit Monitoring(Interpreter& interp) : interp_(interp) {}
   Monitoring(const Monitoring&) = delete;
@@ -38,12 +40,18 @@ class Monitoring {
   absl::Status UseTool(int64_t tool, Ref<Object> name);
   // Forgets name, events and callbacks. Free already: does nothing.
   absl::Status FreeTool(int64_t tool);
+  // Forgets events and callbacks, and stays in use. ValueError "tool N is not in use".
+  absl::Status ClearTool(int64_t tool);
   // The tool's name; None if it is free.
   absl::StatusOr<Ref<Object>> GetTool(int64_t tool) const;
 
-  // ValueError "tool N is not in use", "invalid event set 0x...". OverflowError when the version is used up.
+  // BRANCH is BRANCH_LEFT and BRANCH_RIGHT; C_RETURN and C_RAISE come with CALL, or not at all. ValueError "tool N is
+  // not in use", "invalid event set 0x...", "cannot set C_RETURN or C_RAISE events independently". OverflowError when
+  // the version is used up.
   absl::Status SetEvents(int64_t tool, int64_t events);
   absl::StatusOr<uint32_t> GetEvents(int64_t tool) const;
+  // The tools that watch the event, as bits.
+  int64_t ToolsWatching(int64_t event) const;
   // Everything that any tool watches; one relaxed load, for the host's instrumentation.
   uint32_t active_events() const { return active_.load(kRelaxed); }
   // DISABLEd places report again: bumps the version.
@@ -64,6 +72,7 @@ class Monitoring {
     std::array<Ref<Object>, kEvents> callbacks;
   };
   absl::Status CheckTool(int64_t tool) const;
+  absl::Status Forget(int64_t tool, bool keep_name);
   uint32_t UnionLocked() const PYRT_REQUIRES(mutex_);
 
   Interpreter& interp_;

@@ -339,7 +339,6 @@ class ConfigReader {
     if (const auto value = Env("PYTHONPATH")) config_->python_path = *value;
     if (const auto value = Env("PYTHONHOME")) config_->home = *value;
     if (const auto value = Env("PYTHONPLATLIBDIR")) config_->platlibdir = *value;
-    if (const auto value = Env("PYTHONBREAKPOINT")) config_->breakpoint = *value;
     // The option, even with nothing in it, hides the variable.
     if (const auto option = config_->XOption("pycache_prefix")) {
       config_->pycache_prefix = option->empty() ? std::nullopt : std::optional<std::string>(*option);
@@ -395,6 +394,17 @@ std::string LanguageVersion::Short() const {
   std::string text = std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(micro);
   if (release_level == "final") return text;
   return text + (release_level == "candidate" ? "rc" : release_level.substr(0, 1)) + std::to_string(serial);
+}
+
+std::string VersionText(const RuntimeConfig& config) {
+  std::string compiler;
+#if defined(__clang__)
+  compiler = "Clang " __clang_version__;
+#elif defined(__GNUC__)
+  compiler = "GCC " __VERSION__;
+#endif
+  return config.language.Short() + " (" + config.implementation_name + ", " + kVariantName + ") [" +
+         compiler + "]";
 }
 
 RuntimeConfig RuntimeConfig::Isolated() {

@@ -44,6 +44,8 @@ struct LanguageVersion {
   int64_t Hex() const;
   // "3.15.2", "3.16.0a1".
   std::string Short() const;
+
+  bool operator==(const LanguageVersion&) const = default;
 };
 
 struct RuntimeConfig {
@@ -96,7 +98,6 @@ struct RuntimeConfig {
   std::optional<std::string> pycache_prefix;
   std::optional<std::string> python_path;  // PYTHONPATH, unsplit
   std::optional<std::string> home;
-  std::optional<std::string> breakpoint;  // PYTHONBREAKPOINT, read again at each call of sys.breakpointhook
   std::string platlibdir = "lib";
 
   // What to run.
@@ -131,7 +132,12 @@ struct RuntimeConfig {
 
   // The value of the first -X option of that name: nullopt if absent, "" if it has no value.
   std::optional<std::string_view> XOption(std::string_view name) const;
+
+  bool operator==(const RuntimeConfig&) const = default;
 };
+
+// sys.version: "3.15.2 (pyrt, gil_enabled) [GCC 12.2.0]".
+std::string VersionText(const RuntimeConfig& config);
 
 // The environment as a list, so that tests and fuzzers need not change the process' own.
 class EnvironmentView {
@@ -157,7 +163,7 @@ class [[nodiscard]] ConfigStatus {
   static ConfigStatus Ok() { return ConfigStatus(); }
   // "Fatal Python error: FUNCTION: MESSAGE", exit status 1. No function: "Fatal Python error: MESSAGE".
   static ConfigStatus Error(std::string_view function, std::string_view message);
-  // Bad usage (status 2, text for stderr), --version and --help (status 0, text for stdout).
+  // Bad usage (status 2, text for stderr), --version and --help... (status 0, text for stdout).
   static ConfigStatus Exit(int code, std::string text);
 
   bool ok() const { return kind_ == Kind::kOk; }

@@ -213,10 +213,79 @@ TEST(RuntimeConfigTest, BadUsageExitsWithTwo) {
   EXPECT_EQ(first_line({"-J"}), "-J is reserved for Jython");
   EXPECT_EQ(first_line({"--check-hash-based-pycs", "bad"}),
             "--check-hash-based-pycs must be one of 'default', 'always', or 'never'");
-  const ConfigStatus version = ReadWith({}, {"-V"}).status;
-  EXPECT_EQ(version.exit_code(), 0);
-  EXPECT_EQ(version.Text(), "Python 3.15.2\n");
-  EXPECT_EQ(ReadWith({}, {"-h"}).status.exit_code(), 0);
+}
+
+TEST(RuntimeConfigTest, VersionAndHelpExitWithZero) {
+  const auto text = [](const Words& words) {
+    const ConfigStatus status = ReadWith({}, words).status;
+    EXPECT_TRUE(status.is_exit());
+    EXPECT_EQ(status.exit_code(), 0);
+    return status.Text();
+  };
+  for (const char* option : {"-V", "--version"}) EXPECT_EQ(text({option}), "Python 3.15.2\n");
+  const std::string build = "Python " + VersionText(RuntimeConfig()) + "\n";
+  EXPECT_EQ(text({"-VV"}), build);
+  EXPECT_EQ(text({"-V", "--version"}), build);
+  EXPECT_EQ(text({"-V", "-h"}), text({"-h"})) << "help ends it at once";
+  EXPECT_EQ(text({"-?"}), text({"--help"}));
+  EXPECT_EQ(text({"--help-all"}),
+            text({"-h"}) + "\n" + text({"--help-env"}) + "\n" + text({"--help-xoptions"}));
+  EXPECT_EQ(ReadWith({}, {"-V", "-Z"}).status.exit_code(), 2) << "bad usage is noticed first";
+}
+
+TEST(RuntimeConfigTest, HelpNamesEveryOptionOfOneLetter) {
+  const std::string help = ReadWith({}, {"-h"}).status.Text();
+  for (char option = '!'; option <= '~'; ++option) {
+    const std::string word = {'-', option};
+    const std::string error = ReadWith({}, {word}).status.Text();
+    const bool known = error.rfind("Unknown option", 0) != 0 && error.rfind("-J is reserved", 0) != 0;
+    // -t is for old scripts, -? a way to write -h, "--" no option.
+    if (option == 't' || option == '?' || option == '-') continue;
+    EXPECT_EQ(help.find("\n" + word + " ") != std::string::npos, known) << word;
+  }
+}
+
+// The words behind `prefix` at the beginnings of lines, up to a character that no name has.
+Words NamesIn(const std::string& text, const std::string& prefix) {
+  Words names;
+  for (size_t at = text.find("\n" + prefix); at != std::string::npos; at = text.find("\n" + prefix, at + 1)) {
+    const size_t begin = at + 1 + (prefix == "-X " ? prefix.size() : 0);
+    names.push_back(text.substr(begin, text.find_first_of(" :=[", begin) - begin));
+  }
+  return names;
+}
+
+TEST(RuntimeConfigTest, EverythingThatHelpNamesHasAnEffect) {
+  const RuntimeConfig unchanged = ReadWith({}, {}).config;
+  const Words values = {"1", "0", "bad", "off", "640"};
+  const Words variables = NamesIn(ReadWith({}, {"--help-env"}).status.Text(), "PYTHON");
+  EXPECT_GE(variables.size(), 30u);
+  for (const std::string& variable : variables) {
+    if (variable == "PYTHONBREAKPOINT") continue;  // read when breakpoint() is called
+    bool effect = false;
+    for (const std::string& value : values) {
+      const Read read = ReadWith({{variable, value}}, {});
+      effect = effect || !read.status.ok() || !(read.config == unchanged);
+      EXPECT_EQ(ReadWith({{variable, value}}, {"-E"}).config.use_environment, false);
+      RuntimeConfig ignoring = ReadWith({{variable, value}}, {"-E"}).config;
+      EXPECT_TRUE(ignoring == ReadWith({}, {"-E"}).config) << "-E does not ignore " << variable;
+    }
+    EXPECT_TRUE(effect) << variable;
+  }
+  const Words options = NamesIn(ReadWith({}, {"--help-xoptions"}).status.Text(), "-X ");
+  EXPECT_GE(options.size(), 18u);
+  for (const std::string& option : options) {
+    bool effect = false;
+    for (const std::string& value : values) {
+      for (const std::string& word : {option, option + "=" + value}) {
+        Read read = ReadWith({}, {"-X", word});
+        read.config.x_options.clear();
+        read.config.orig_argv = unchanged.orig_argv;
+        effect = effect || !read.status.ok() || !(read.config == unchanged);
+      }
+    }
+    EXPECT_TRUE(effect) << "-X " << option;
+  }
 }
 
 TEST(RuntimeConfigTest, VersionsAndHexversion) {

@@ -5,6 +5,9 @@
 #include <pty.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <string>
+
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/sys/runtime_config.h"
@@ -67,10 +70,41 @@ TEST_F(StdioTest, SY9_StdoutIsLineBufferedOnATerminal) {
   ASSERT_EQ(::openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
   ASSERT_TRUE(Open(RuntimeConfig(), {null_, slave, null_}).ok());
   EXPECT_TRUE(Output().line_buffering);
-  EXPECT_TRUE(As<TextStream>(streams_.standard_output)->IsTty());
+  auto* const output = As<TextStream>(streams_.standard_output);
+  EXPECT_TRUE(output->IsTty());
+  ::fcntl(master, F_SETFL, O_NONBLOCK);
+  char text[64];
+  ASSERT_TRUE(output->Write("half").ok());
+  EXPECT_LT(::read(master, text, sizeof(text)), 0) << "not before the line ends";
+  ASSERT_TRUE(output->Write(" line\n").ok());
+  const ssize_t size = ::read(master, text, sizeof(text));
+  EXPECT_EQ(std::string(text, static_cast<size_t>(std::max<ssize_t>(size, 0))), "half line\r\n")
+      << "the terminal's own translation";
   streams_ = {};
   ::close(slave);
   ::close(master);
+}
+
+TEST_F(StdioTest, SY10_BytesThatDoNotDecodeComeOutAgain) {
+  RuntimeConfig config;
+  config.stdio_errors = "surrogateescape";
+  int input[2];
+  int output[2];
+  ASSERT_EQ(::pipe(input), 0);
+  ASSERT_EQ(::pipe(output), 0);
+  ASSERT_TRUE(Open(config, {input[0], output[1], null_}).ok());
+  const std::string bytes = "a\xff\xc3(\xe2\x82\n";
+  ASSERT_EQ(::write(input[1], bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  const absl::StatusOr<std::string> line = As<TextStream>(streams_.standard_input)->ReadLine();
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_NE(*line, bytes);
+  ASSERT_TRUE(As<TextStream>(streams_.standard_output)->Write(*line).ok());
+  ASSERT_TRUE(As<TextStream>(streams_.standard_output)->Flush().ok());
+  char back[32];
+  const ssize_t size = ::read(output[0], back, sizeof(back));
+  EXPECT_EQ(std::string(back, static_cast<size_t>(std::max<ssize_t>(size, 0))), bytes);
+  streams_ = {};
+  for (const int fd : {input[0], input[1], output[0], output[1]}) ::close(fd);
 }
 
 TEST_F(StdioTest, SY13_StdinThatIsADirectoryIsFatal) {

@@ -21,10 +21,14 @@
 // DelayedFrees once every attached thread has been quiescent: a reader that found a value adds its reference
 // before that. Readers must therefore be attached, or alone.
 //
+// That reference is what many readers of one value wait for: a count in one cache line, which goes from core to
+// core. Two ways around it: what never changes is immortal and has no count to write (sys_values.h), and Borrow()
+// takes no reference.
+//
 // Writers take a lock of rank kSysDict, under which nothing is allocated, released or called.
 //
 // Names are looked up by a hash that a constant name has at compile time: static constexpr SysName
-// kStdout("stdout").
+// kStdout("stdout"). A name that comes as an object is hashed once and kept as a SysKey (SY-4).
 //
 // CPython counterpart: interp->sysdict, PySys_GetAttr, PySys_GetOptionalAttr, PySys_GetObject,
 // PySys_SetObject.
@@ -44,6 +48,7 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/object.h"
+#include "pyrt/runtime/object/values.h"
 #include "pyrt/runtime/sync/lock_rank.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
@@ -69,6 +74,21 @@ class SysName {
   uint64_t hash_;
 };
 
+// A name object with its hash: for who looks the same name up again and again, as an evaluation loop does with
+// the names of its code. Copies refer to the same string. CPython: an interned string, which caches its hash.
+class SysKey {
+ public:
+  // `string` is not null.
+  explicit SysKey(Ref<String> string) : string_(std::move(string)), name_(string_->value()) {}
+
+  operator SysName() const { return name_; }  // NOLINT(google-explicit-constructor): it is one
+  const Ref<String>& string() const { return string_; }
+
+ private:
+  Ref<String> string_;
+  SysName name_;  // of string_'s text, which does not move
+};
+
 class SysDict {
  public:
   SysDict();
@@ -83,7 +103,20 @@ class SysDict {
     Object* const value = entry->value.load(kAcquire);
     return value == nullptr ? nullptr : Ref<Object>::Share(value);
   }
-  bool Contains(SysName name) const { return Find(name) != nullptr; }
+  // The value, borrowed, or null: nothing is written, so that any number of threads read one value at the speed of
+  // one. Good until the thread polls, detaches (whatever blocks does), changes this or another lock-free table, or
+  // calls what may do one of these; to keep it longer, Ref<Object>::Share it before. For short looks: is stdout None,
+  // which type is it.
+  //
+  // Why it holds: with the GIL nobody else runs before this thread polls or detaches. Without it a writer hands the
+  // replaced value to DelayedFrees after it has unlinked it, and that waits for every thread that was attached then;
+  // this one is seen outside only at its next poll or detach. Attached; wait-free.
+  Object* Borrow(SysName name) const {
+    const Entry* const entry = FindEntry(name);
+    return entry == nullptr ? nullptr : entry->value.load(kAcquire);
+  }
+
+  bool Contains(SysName name) const { return Borrow(name) != nullptr; }
 
   // `value` may not be null. The replaced value is released, which may run its destructor now or, without the
   // GIL, at a later call of this thread. Attached.
@@ -127,7 +160,7 @@ class SysDict {
     for (size_t i = name.hash() & table.mask;; i = (i + 1) & table.mask) {
       const Entry* const entry = table.slots[i].load(kAcquire);
       if (entry == nullptr) return nullptr;
-      if (entry->hash == name.hash() && entry->name == name.text()) return entry;
+      if (entry->hash == name.hash() && internal::SameSysName(entry->name, name.text())) return entry;
     }
   }
   static void Insert(Table& table, Entry* entry);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -68,6 +70,38 @@ TEST(SysDictTest, HashOfAConstantIsTheHashAtRunTime) {
   for (const SysName& name : kNames) {
     const std::string copy(name.text());
     EXPECT_EQ(SysName(copy).hash(), name.hash()) << copy;
+  }
+}
+
+TEST(SysDictTest, ShortNamesAreTheirHashAndLength) {
+  // What lets FindEntry skip the comparison: no two names of the same length below eight letters share a hash.
+  constexpr char kLetters[] = {'a', 'b', 'z', '_', '0', '\x01', '\x7f', '\x80', '\xff'};
+  for (size_t length = 0; length < 8; ++length) {
+    std::map<uint64_t, std::string> seen;
+    std::string name(length, '\0');
+    uint64_t state = length;
+    for (int i = 0; i < 20000; ++i) {
+      for (char& letter : name) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        letter = kLetters[(state >> 33) % std::size(kLetters)];
+      }
+      const auto [at, fresh] = seen.emplace(SysName(name).hash(), name);
+      ASSERT_TRUE(fresh || at->second == name) << at->second << " and " << name;
+    }
+  }
+}
+
+TEST(SysDictTest, SY4_AKeyIsHashedOnceAndFindsWhatItsTextFinds) {
+  SysDict dict;
+  for (const char* name : {"", "a", "argv", "stdout", "path_hooks", "path_importer_cache"}) {
+    const SysKey key(String::Of(name));
+    EXPECT_EQ(dict.Find(key), nullptr);
+    dict.Set(key, Int::Of(1000));
+    EXPECT_EQ(dict.Find(key), dict.Find(name));
+    EXPECT_EQ(dict.Borrow(key), dict.Find(name).get());
+    const SysKey copy = key;
+    EXPECT_TRUE(dict.Delete(copy));
+    EXPECT_EQ(dict.Borrow(name), nullptr);
   }
 }
 
@@ -143,6 +177,37 @@ TEST_F(SysDictThreadsTest, B120_ReplacedValueDiesAfterItsReaders) {
   EXPECT_EQ(alive, 0);
 }
 
+TEST_F(SysDictThreadsTest, B120_ABorrowedValueLivesUntilItsReaderIsQuiescent) {
+  Thread main(*this, 1);
+  std::atomic<int> alive{0};
+  SysDict dict;
+  dict.Set("stdout", MakeRef<Tracked>(&alive));
+  Object* const borrowed = dict.Borrow("stdout");
+  EXPECT_EQ(borrowed->RefCount(), 1) << "no reference was taken";
+  const auto replace = [&] {
+    Thread other(*this, 2);
+    dict.Set("stdout", None());
+    if constexpr (!kGilEnabled) {
+      other.state().ReportQuiescent();
+      other.state().data().delayed_frees.Process(qsbr_, other.state().qsbr_slot());
+      EXPECT_EQ(alive, 1) << "main has neither polled nor detached";
+      EXPECT_STREQ(borrowed->TypeName(), "Tracked");
+    }
+  };
+  if constexpr (kGilEnabled) {
+    // The other thread cannot run before this one detaches, which is where the loan ends.
+    DetachedScope detached(main.state());
+    std::thread(replace).join();
+  } else {
+    std::thread(replace).join();
+    EXPECT_EQ(alive, 1);
+    main.state().ReportQuiescent();
+    EXPECT_TRUE(main.state().data().delayed_frees.Process(qsbr_, main.state().qsbr_slot()));
+  }
+  EXPECT_EQ(alive, 0);
+  EXPECT_EQ(dict.Borrow("stdout"), None().get());
+}
+
 // The destructor of a replaced value assigns again: no lock is held, and the newest assignment stays.
 TEST_F(SysDictThreadsTest, DestructorMayChangeTheDictionary) {
   struct Resetter final : Object {
@@ -183,6 +248,10 @@ TEST_F(SysDictThreadsTest, B120_ReadersSeeOldOrNewNeverGarbage) {
               reads.fetch_add(1, std::memory_order_relaxed);
             }
             value = nullptr;
+            // Touches the object without owning it.
+            if (Object* const borrowed = dict.Borrow("stdout")) {
+              ASSERT_STREQ(borrowed->TypeName(), "Tracked");
+            }
             reader.state().ReportQuiescent();
             DetachedScope detached(reader.state());
           }

@@ -4,6 +4,8 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,6 +24,7 @@
 #include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/sys/error_display.h"
 #include "pyrt/sys/stdio.h"
 #include "pyrt/sys/struct_sequence.h"
 #include "pyrt/sys/sys_functions.h"
@@ -42,6 +45,14 @@ Ref<Tuple> TupleOfStrings(const std::vector<std::string>& strings) {
   for (const std::string& string : strings) items.push_back(String::Of(string));
   return Tuple::Of(std::move(items));
 }
+
+// In CPython's order (sys_deletes of finalize_modules_delete_special).
+constexpr SysName kClearedFirst[] = {"path",       "argv",
+                                     "ps1",        "ps2",
+                                     "last_exc",   "last_type",
+                                     "last_value", "last_traceback",
+                                     "path_hooks", "path_importer_cache",
+                                     "meta_path",  "__interactivehook__"};
 
 constexpr struct {
   SysName name;
@@ -87,21 +98,21 @@ SysModule* SysModule::Current() {
 void SysModule::SetConstants() {
   dict_.Set("__name__", String::Of("sys"));
   dict_.Set("__doc__", None());
-  dict_.Set("version", String::Of(VersionText(config_)));
+  dict_.Set("version", ImmortalText(VersionText(config_)));
   dict_.Set("version_info", MakeVersionInfo(config_.language));
   dict_.Set("hexversion", Int::Of(config_.language.Hex()));
-  dict_.Set("api_version", Int::Of(1013));
+  dict_.Set("api_version", MakeApiVersion());
   dict_.Set("_git", Tuple::Of({String::Of("pyrt"), String::Of(""), String::Of("")}));
   dict_.Set("_framework", String::Of(""));
-  dict_.Set("abiflags", String::Of(AbiFlags()));
+  dict_.Set("abiflags", ImmortalText(AbiFlags()));
   dict_.Set("implementation", MakeImplementation(config_));
   dict_.Set("abi_info", MakeAbiInfo());
-  dict_.Set("platform", String::Of(config_.platform));
-  dict_.Set("copyright", String::Of(config_.copyright));
-  dict_.Set("byteorder", String::Of(std::endian::native == std::endian::little ? "little" : "big"));
-  dict_.Set("maxsize", Int::Of(INT64_MAX));
-  dict_.Set("maxunicode", Int::Of(0x10FFFF));
-  dict_.Set("float_repr_style", String::Of("short"));
+  dict_.Set("platform", ImmortalText(config_.platform));
+  dict_.Set("copyright", ImmortalText(config_.copyright));
+  dict_.Set("byteorder", ImmortalText(std::endian::native == std::endian::little ? "little" : "big"));
+  dict_.Set("maxsize", MakeMaxSize());
+  dict_.Set("maxunicode", MakeMaxUnicode());
+  dict_.Set("float_repr_style", ImmortalText("short"));
   dict_.Set("int_info", MakeIntInfo());
   dict_.Set("float_info", MakeFloatInfo());
   dict_.Set("hash_info", MakeHashInfo());
@@ -151,11 +162,32 @@ void SysModule::SetStreams(const StandardStreams& streams) {
   }
 }
 
-void SysModule::RestoreStreams() {
+void SysModule::PrepareForEnd() {
+  const auto say = [this](const char* what, std::string_view name) {
+    if (config_.verbose > 0) WriteStderr(*this, std::string(what) + std::string(name) + "\n");
+  };
+  // Set to None and not deleted, for code that runs later and expects the names.
+  for (const SysName name : kClearedFirst) {
+    say("# clear sys.", name.text());
+    dict_.Set(name, None());
+  }
   for (const auto& stream : kStreams) {
+    say("# restore sys.", stream.name.text());
     Ref<Object> original = dict_.Find(stream.original);
     dict_.Set(stream.name, original ? original : None());
   }
+}
+
+absl::Status SysHost::Warn(const ErrorType& category, const std::string& message) {
+  SysModule* const sys = SysModule::Current();
+  if (sys != nullptr) FormatStderr(*sys, "<sys>:0: " + category.QualifiedName() + ": " + message + "\n");
+  return absl::OkStatus();
+}
+
+std::optional<std::string> SysHost::Environment(const char* name) {
+  const char* const value = std::getenv(name);
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return std::string(value);
 }
 
 void SysModule::ReplaceFlag(std::string_view field, Ref<Object> value) {

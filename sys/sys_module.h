@@ -4,7 +4,7 @@
 //
 //   Create          the constants, a preliminary stderr, the values of the config, the functions (sys_functions.h)
 //   SetStreams      the standard streams and their dunder originals, once files can be opened
-//   RestoreStreams  finalization: the originals are put back, so that late writers still work (SY-15)
+//   PrepareForEnd   finalization: what keeps others alive goes, the original streams are put back
 //   Clear           the end: the dictionary first, the interpreter's audit hooks last
 //
 // The interpreter holds it in Table::kSysDict; without one, sys functions fail with "no sys module".
@@ -17,6 +17,7 @@
 #define PYRT_SYS_SYS_MODULE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -46,6 +47,11 @@ class SysHost {
     static_cast<void>(depth);
     return nullptr;
   }
+  // The name of the module whose code runs in that frame; null if there is none.
+  virtual Ref<Object> FrameModuleName(int64_t depth) {
+    static_cast<void>(depth);
+    return nullptr;
+  }
   // The object that shows the host's frame `frame` of another thread; null leaves it out of sys._current_frames().
   virtual Ref<Object> FrameObject(void* frame) {
     static_cast<void>(frame);
@@ -56,10 +62,10 @@ class SysHost {
     static_cast<void>(dotted_name);
     return Ref<Object>();
   }
-  virtual absl::Status Warn(const ErrorType& category, const std::string& message) {
-    static_cast<void>(category), static_cast<void>(message);
-    return absl::OkStatus();
-  }
+  // warnings.warn. Default: "<sys>:0: RuntimeWarning: message" on sys.stderr. An error: the warning was made one.
+  virtual absl::Status Warn(const ErrorType& category, const std::string& message);
+  // A variable of the environment as it is now. Default: getenv(3); empty counts as unset.
+  virtual std::optional<std::string> Environment(const char* name);
   virtual int64_t AllocatedBlocks() { return 0; }
 };
 
@@ -88,7 +94,9 @@ class SysModule final : public Object {
   SysHost& host() const { return *host_; }
 
   void SetStreams(const StandardStreams& streams);
-  void RestoreStreams();
+  // What the end of the interpreter does first with sys: names that keep frames and importers alive become None
+  // (SY-26), then the original streams are put back (SY-15). Says so on stderr if the config is verbose.
+  void PrepareForEnd();
 
   // sys.flags with one field changed: a new object takes the place of the old one (gh-151218).
   void ReplaceFlag(std::string_view field, Ref<Object> value);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/function.h"
 #include "pyrt/runtime/object/values.h"
+#include "pyrt/sys/error_display.h"
 #include "pyrt/sys/sys_control.h"
 #include "pyrt/sys/sys_test_world.h"
 
@@ -347,50 +349,34 @@ TEST(SysModuleTest, SY80_BreakpointhookFollowsTheVariable) {
       warning = category.name() + ": " + text;
       return absl::OkStatus();
     }
+    std::optional<std::string> Environment(const char* name) override {
+      EXPECT_STREQ(name, "PYTHONBREAKPOINT");
+      return variable;
+    }
     std::string warning;
+    std::optional<std::string> variable;
   };
   Host host;
-  RuntimeConfig config;
-  config.breakpoint = "my.hook";
   {
-    SysTestWorld world(config, &host);
+    SysTestWorld world({}, &host);
+    host.variable = "my.hook";
     EXPECT_EQ(world.Shown("breakpointhook", {Int::Of(5)}), "5");
-  }
-  config.breakpoint = "0";
-  {
-    SysTestWorld world(config, &host);
+    EXPECT_EQ(SysTestWorld::Shown(CallBreakpointHook(world.sys(), std::vector<Ref<Object>>{Int::Of(6)})),
+              "6");
+    host.variable = "0";
     EXPECT_EQ(world.Shown("breakpointhook"), "None");
+    host.variable = "no.such";
+    EXPECT_EQ(world.Shown("breakpointhook"), "None");
+    EXPECT_EQ(host.warning, "RuntimeWarning: Ignoring unimportable $PYTHONBREAKPOINT: \"no.such\"");
+    world.dict().Delete("breakpointhook");
+    EXPECT_EQ(SysTestWorld::Shown(CallBreakpointHook(world.sys(), {})),
+              "RuntimeError: lost sys.breakpointhook");
   }
-  config.breakpoint = "no.such";
+  RuntimeConfig config;
+  config.use_environment = false;
   SysTestWorld world(config, &host);
   EXPECT_EQ(world.Shown("breakpointhook"), "None");
-  EXPECT_EQ(host.warning, "RuntimeWarning: Ignoring unimportable $PYTHONBREAKPOINT: \"no.such\"");
-}
-
-TEST(MonitoringTest, ToolsEventsAndVersions) {
-  SysTestWorld world;
-  Monitoring& monitoring = world.sys().monitoring();
-  const auto text = [](const absl::Status& status) { return std::string(status.message()); };
-  EXPECT_EQ(text(monitoring.UseTool(6, Str("x"))), "invalid tool 6 (must be between 0 and 5)");
-  ASSERT_TRUE(monitoring.UseTool(0, Str("debugger")).ok());
-  EXPECT_EQ(text(monitoring.UseTool(0, Str("other"))), "tool 0 is already in use");
-  EXPECT_EQ(text(monitoring.SetEvents(1, 1)), "tool 1 is not in use");
-  EXPECT_EQ(text(monitoring.SetEvents(0, 1 << 19)), "invalid event set 0x80000");
-  const uintptr_t version = world.interp().instrumentation_version();
-  ASSERT_TRUE(monitoring.SetEvents(0, 5).ok());
-  EXPECT_NE(world.interp().instrumentation_version(), version);
-  EXPECT_EQ(monitoring.active_events(), 5u);
-  const uintptr_t changed = world.interp().instrumentation_version();
-  ASSERT_TRUE(monitoring.SetEvents(0, 5).ok());
-  EXPECT_EQ(world.interp().instrumentation_version(), changed) << "nothing changed";
-  EXPECT_EQ(text(monitoring.RegisterCallback(0, 3, None()).status()),
-            "The callback can only be set for one event at a time");
-  EXPECT_TRUE(IsNone(monitoring.RegisterCallback(0, 4, Str("f")).value()));
-  EXPECT_EQ(monitoring.Callback(0, 2)->Repr().value(), "'f'");
-  ASSERT_TRUE(monitoring.FreeTool(0).ok());
-  EXPECT_EQ(monitoring.active_events(), 0u);
-  EXPECT_EQ(monitoring.Callback(0, 2), nullptr);
-  EXPECT_TRUE(IsNone(monitoring.GetTool(0).value()));
+  EXPECT_EQ(host.warning, "RuntimeWarning: Ignoring unimportable $PYTHONBREAKPOINT: \"pdb.set_trace\"");
 }
 
 }  // namespace

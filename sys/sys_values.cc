@@ -1,5 +1,7 @@
 #include "pyrt/sys/sys_values.h"
 
+#include <unistd.h>
+
 #include <bit>
 #include <cfloat>
 #include <cstdint>
@@ -13,6 +15,7 @@
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/object/values.h"
+#include "pyrt/sys/intern_table.h"
 #include "pyrt/sys/runtime_config.h"
 #include "pyrt/sys/struct_sequence.h"
 
@@ -48,6 +51,31 @@ class Namespace final : public Object {
 
 Ref<Object> Number(int64_t value) { return Int::Of(value); }
 Ref<Object> Text(std::string_view value) { return String::Of(value); }
+
+void MakeConstant(Object* object) {
+  if (object != nullptr && !object->IsImmortal()) object->MakeImmortal();
+}
+
+// Makes what never changes immortal, with all that it holds: any number of threads and interpreters read it without
+// writing a count.
+template <typename T>
+Ref<T> Constant(Ref<T> object) {
+  MakeConstant(object.get());
+  return object;
+}
+Ref<StructSequence> Constant(Ref<StructSequence> sequence) {
+  for (size_t i = 0; i < sequence->type().fields().size(); ++i) MakeConstant((*sequence)[i].get());
+  MakeConstant(sequence.get());
+  return sequence;
+}
+
+// "NPTL 2.36", or None where the C library does not say.
+Ref<Object> ThreadLibrary() {
+  char text[64];
+  const size_t size = ::confstr(_CS_GNU_LIBPTHREAD_VERSION, text, sizeof(text));
+  if (size == 0 || size > sizeof(text)) return None();
+  return Text(text);
+}
 
 const char* ByteOrder() { return std::endian::native == std::endian::little ? "little" : "big"; }
 
@@ -99,7 +127,9 @@ Ref<StructSequence> MakeIntInfo() {
   static const Ref<StructSequenceType> type = StructSequenceType::New(
       "sys.int_info",
       {"bits_per_digit", "sizeof_digit", "default_max_str_digits", "str_digits_check_threshold"}, 4);
-  return type->Make({Number(30), Number(4), Number(4300), Number(640)});
+  static const Ref<StructSequence> value =
+      Constant(type->Make({Number(30), Number(4), Number(4300), Number(640)}));
+  return value;
 }
 
 Ref<StructSequence> MakeFloatInfo() {
@@ -108,9 +138,11 @@ Ref<StructSequence> MakeFloatInfo() {
                               {"max", "max_exp", "max_10_exp", "min", "min_exp", "min_10_exp", "dig",
                                "mant_dig", "epsilon", "radix", "rounds"},
                               11);
-  return type->Make({Float::Of(DBL_MAX), Number(DBL_MAX_EXP), Number(DBL_MAX_10_EXP), Float::Of(DBL_MIN),
-                     Number(DBL_MIN_EXP), Number(DBL_MIN_10_EXP), Number(DBL_DIG), Number(DBL_MANT_DIG),
-                     Float::Of(DBL_EPSILON), Number(FLT_RADIX), Number(FLT_ROUNDS)});
+  static const Ref<StructSequence> value = Constant(
+      type->Make({Float::Of(DBL_MAX), Number(DBL_MAX_EXP), Number(DBL_MAX_10_EXP), Float::Of(DBL_MIN),
+                  Number(DBL_MIN_EXP), Number(DBL_MIN_10_EXP), Number(DBL_DIG), Number(DBL_MANT_DIG),
+                  Float::Of(DBL_EPSILON), Number(FLT_RADIX), Number(FLT_ROUNDS)}));
+  return value;
 }
 
 Ref<StructSequence> MakeHashInfo() {
@@ -118,14 +150,18 @@ Ref<StructSequence> MakeHashInfo() {
       "sys.hash_info",
       {"width", "modulus", "inf", "nan", "imag", "algorithm", "hash_bits", "seed_bits", "cutoff"}, 9);
   constexpr int64_t kMersennePrime61 = (int64_t{1} << 61) - 1;
-  return type->Make({Number(64), Number(kMersennePrime61), Number(314159), Number(0), Number(1000003),
-                     Text("siphash13"), Number(64), Number(128), Number(0)});
+  static const Ref<StructSequence> value =
+      Constant(type->Make({Number(64), Number(kMersennePrime61), Number(314159), Number(0), Number(1000003),
+                           Text("siphash13"), Number(64), Number(128), Number(0)}));
+  return value;
 }
 
 Ref<StructSequence> MakeThreadInfo() {
   static const Ref<StructSequenceType> type =
       StructSequenceType::New("sys.thread_info", {"name", "lock", "version"}, 3);
-  return type->Make({Text("pthread"), Text("pymutex"), None()});
+  static const Ref<StructSequence> value =
+      Constant(type->Make({Text("pthread"), Text("pymutex"), ThreadLibrary()}));
+  return value;
 }
 
 Ref<Object> MakeImplementation(const RuntimeConfig& config) {
@@ -139,21 +175,32 @@ Ref<Object> MakeImplementation(const RuntimeConfig& config) {
 }
 
 Ref<Object> MakeAbiInfo() {
-  return MakeNamespace("namespace", {{"pointer_bits", Number(static_cast<int64_t>(8 * sizeof(void*)))},
-                                     {"free_threaded", BoolOf(!kGilEnabled)},
-                                     {"debug", BoolOf(kDebug)},
-                                     {"byteorder", Text(ByteOrder())}});
+  static const Ref<Object> value = Constant(
+      MakeNamespace("namespace", {{"pointer_bits", Constant(Number(static_cast<int64_t>(8 * sizeof(void*))))},
+                                  {"free_threaded", BoolOf(!kGilEnabled)},
+                                  {"debug", BoolOf(kDebug)},
+                                  {"byteorder", ImmortalText(ByteOrder())}}));
+  return value;
 }
 
-std::string VersionText(const RuntimeConfig& config) {
-  std::string compiler;
-#if defined(__clang__)
-  compiler = "Clang " __clang_version__;
-#elif defined(__GNUC__)
-  compiler = "GCC " __VERSION__;
-#endif
-  return config.language.Short() + " (" + config.implementation_name + ", " + kVariantName + ") [" +
-         compiler + "]";
+Ref<Object> ImmortalText(std::string_view text) {
+  // Never destroyed; as large as the number of different texts that hosts have configured.
+  static InternTable* const table = new InternTable;
+  if (Ref<String> known = table->Find(text)) return known;
+  return table->Intern(Constant(String::Of(text)));
+}
+
+Ref<Object> MakeMaxSize() {
+  static const Ref<Object> value = Constant(Number(INT64_MAX));
+  return value;
+}
+Ref<Object> MakeMaxUnicode() {
+  static const Ref<Object> value = Constant(Number(0x10FFFF));
+  return value;
+}
+Ref<Object> MakeApiVersion() {
+  static const Ref<Object> value = Constant(Number(1013));
+  return value;
 }
 
 std::string AbiFlags() { return std::string(kGilEnabled ? "" : "t") + (kDebug ? "d" : ""); }

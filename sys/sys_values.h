@@ -1,7 +1,8 @@
 // The constants and config-dependent values of sys: what `sys.flags`, `sys.version_info`, `sys.float_info`
 // and the others hold, printed as CPython prints them.
 //
-// Pure functions; attached or not. Each call makes a new object; their types are shared immortals.
+// Pure functions; attached or not. What depends on the config is a new object at each call; what does not is one immortal
+// object of the process: reading it writes no reference count, so that it scales.
 //
 // CPython counterpart: make_flags, make_version_info, get_float_info ... in Python/sysmodule.c and Objects/.
 
@@ -25,18 +26,22 @@ namespace pyrt::inline PYRT_VARIANT {
 Ref<StructSequence> MakeFlags(const RuntimeConfig& config);
 
 Ref<StructSequence> MakeVersionInfo(const LanguageVersion& version);
+
+// Constants.
 Ref<StructSequence> MakeIntInfo();
 Ref<StructSequence> MakeFloatInfo();
 Ref<StructSequence> MakeHashInfo();
-// name "pthread", lock "pymutex" (pyrt's locks are futex-based, as CPython's since 3.15), version None.
+// name "pthread", lock "pymutex" (pyrt's locks are futex-based, as CPython's since 3.15), version "NPTL 2.36".
 Ref<StructSequence> MakeThreadInfo();
+Ref<Object> MakeMaxSize();
+Ref<Object> MakeMaxUnicode();
+Ref<Object> MakeApiVersion();
+// The one immortal string of that text. For texts of which there are few.
+Ref<Object> ImmortalText(std::string_view text);
 
-// sys.implementation and sys.abi_info: namespace(name='pyrt', ...).
+// sys.implementation and, a constant, sys.abi_info: namespace(name='pyrt', ...).
 Ref<Object> MakeImplementation(const RuntimeConfig& config);
 Ref<Object> MakeAbiInfo();
-
-// "3.15.2 (pyrt, gil_enabled) [GCC 12.2.0]".
-std::string VersionText(const RuntimeConfig& config);
 
 // "" with the GIL, "t" without, "d" in debug builds.
 std::string AbiFlags();

@@ -1,5 +1,6 @@
 #include "pyrt/sys/sys_values.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -62,9 +63,25 @@ TEST(SysValuesTest, ConstantsPrintAsCPythons) {
   EXPECT_EQ(MakeIntInfo()->Repr().value(),
             "sys.int_info(bits_per_digit=30, sizeof_digit=4, default_max_str_digits=4300, "
             "str_digits_check_threshold=640)");
-  EXPECT_EQ(MakeThreadInfo()->Repr().value(),
-            "sys.thread_info(name='pthread', lock='pymutex', version=None)");
+  EXPECT_THAT(
+      MakeThreadInfo()->Repr().value(),
+      testing::MatchesRegex("sys.thread_info\\(name='pthread', lock='pymutex', version=('.*'|None)\\)"));
   EXPECT_EQ(MakeHashInfo()->Field("modulus")->Repr().value(), "2305843009213693951");
+}
+
+TEST(SysValuesTest, ConstantsAreOneImmortalObjectWithAllThatTheyHold) {
+  for (const Ref<StructSequence>& value :
+       {MakeIntInfo(), MakeFloatInfo(), MakeHashInfo(), MakeThreadInfo()}) {
+    EXPECT_TRUE(value->IsImmortal()) << value->type().name();
+    for (const std::string& field : value->type().fields()) {
+      EXPECT_TRUE(value->Field(field)->IsImmortal()) << value->type().name() << "." << field;
+    }
+  }
+  EXPECT_EQ(MakeFloatInfo(), MakeFloatInfo());
+  EXPECT_TRUE(MakeAbiInfo()->GetAttr("byteorder").value()->IsImmortal());
+  EXPECT_TRUE(MakeMaxSize()->IsImmortal());
+  EXPECT_EQ(ImmortalText("linux"), ImmortalText(std::string("linux")));
+  EXPECT_TRUE(ImmortalText("linux")->IsImmortal());
 }
 
 TEST(SysValuesTest, ImplementationAndAbiNameTheVariant) {

@@ -272,6 +272,37 @@ absl::StatusOr<std::string> TextStream::Repr() const {
          " encoding=" + ReprOfString(EncodingName(options_.encoding)) + ">";
 }
 
+namespace {
+
+// stream.buffer: the bytes under the text. It shares the stream's only buffer, so that the two keep their order.
+class BinaryLayer final : public Object {
+ public:
+  explicit BinaryLayer(Ref<TextStream> stream) : stream_(std::move(stream)) {}
+  const char* TypeName() const override { return "_io.BufferedWriter"; }
+  absl::StatusOr<std::string> Repr() const override {
+    return "<_io.BufferedWriter name=" + ReprOfString(stream_->options().name) + ">";
+  }
+  absl::StatusOr<Ref<Object>> GetAttr(std::string_view name) override {
+    if (name != "write") return stream_->GetAttr(name);
+    return Ref<Object>(
+        NativeFunction::New(name, [stream = stream_](Args args) -> absl::StatusOr<Ref<Object>> {
+          const Bytes* const bytes = args.size() == 1 ? As<Bytes>(args[0]) : nullptr;
+          if (bytes == nullptr) {
+            return Raise(ErrorType::TypeError(), "a bytes-like object is required, not '%s'",
+                         args.size() == 1 ? args[0]->TypeName() : "tuple");
+          }
+          absl::Status status = stream->WriteBytes(bytes->value());
+          if (!status.ok()) return status;
+          return Ref<Object>(Int::Of(static_cast<int64_t>(bytes->value().size())));
+        }));
+  }
+
+ private:
+  const Ref<TextStream> stream_;
+};
+
+}  // namespace
+
 absl::StatusOr<Ref<Object>> TextStream::GetAttr(std::string_view name) {
   using Result = absl::StatusOr<Ref<Object>>;
   const Ref<TextStream> self = Ref<TextStream>::Share(this);
@@ -309,6 +340,7 @@ absl::StatusOr<Ref<Object>> TextStream::GetAttr(std::string_view name) {
     return method([](TextStream& s) { return BoolOf(s.options().mode == Mode::kRead); });
   if (name == "writable")
     return method([](TextStream& s) { return BoolOf(s.options().mode == Mode::kWrite); });
+  if (name == "buffer" && options_.mode == Mode::kWrite) return Ref<Object>(MakeRef<BinaryLayer>(self));
   if (name == "write") {
     return Ref<Object>(NativeFunction::New(name, [self](Args args) -> Result {
       if (args.size() != 1) {

@@ -103,8 +103,8 @@ class TextStream final : public Object {
 
   const char* TypeName() const override { return "_io.TextIOWrapper"; }
   absl::StatusOr<std::string> Repr() const override;
-  // encoding, errors, name, mode, closed, line_buffering, write_through, and the methods write, flush,
-  // readline, read, close, fileno, isatty, readable, writable.
+  // encoding, errors, name, mode, closed, line_buffering, write_through, buffer (of a writer: write(bytes) and the
+  // same others), and the methods write, flush, readline, read, close, fileno, isatty, readable, writable.
   absl::StatusOr<Ref<Object>> GetAttr(std::string_view name) override;
 
  private:

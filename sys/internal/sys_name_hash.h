@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 #include "pyrt/runtime/config/config.h"
@@ -38,6 +39,13 @@ constexpr uint64_t HashSysName(std::string_view text) {
   if (n == 0) return MixSysName(hash, 0);
   const auto byte = [p](size_t i) { return uint64_t{static_cast<unsigned char>(p[i])}; };
   return MixSysName(hash, byte(0) | byte(n / 2) << 8 | byte(n - 1) << 16);
+}
+
+// Whether two names with equal hashes are the same. Up to seven letters the hash and the length are the name: each step of
+// HashSysName can be undone there (an odd factor, a shift that is xor-ed), and its word holds every letter. So the short
+// names, which are most, are never compared.
+inline bool SameSysName(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && (a.size() < 8 || std::memcmp(a.data(), b.data(), a.size()) == 0);
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT::internal
