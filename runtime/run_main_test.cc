@@ -81,7 +81,7 @@ absl::Status LeaveSubinterpreter() {
   ThreadState* const thread = ThreadState::Current();
   const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
   if (!sub.ok()) return sub.status();
-  thread->Attach();
+  ThreadState::Swap(thread);
   return absl::OkStatus();
 }
 
@@ -196,6 +196,7 @@ Ended RunHost(const std::vector<std::string>& arguments, const Start& start = {}
       ::close(ends[0]), ::close(ends[1]);
     }
     for (const int fd : start.closed) ::close(fd);
+    ::clearenv();                                   // who runs the test may have PYTHON* variables
     ::setenv("ASAN_OPTIONS", "detect_leaks=0", 1);  // threads that hang hold on to what they have
     for (const auto& [name, value] : start.environment) ::setenv(name.c_str(), value.c_str(), 1);
     std::vector<char*> argv;
@@ -275,7 +276,7 @@ TEST(RunMainTest, SY8_DescriptorsThatAreClosedAtTheStart) {
 }
 
 TEST(RunMainTest, SY9_UnbufferedOutputFailsInTheProgramAndNotAtTheEnd) {
-  // The write fails at once and goes to the C stream, which nothing can be said about; there is nothing to flush.
+  // The write fails at once; nothing is left that a flush could fail with.
   EXPECT_EQ(RunHost({"-u", "-c", "print"}, {.out = "/dev/full"}).how, "exit 0");
   EXPECT_EQ(RunHost({"-u", "-c", "print"}).out, "text\n");
 }

@@ -132,14 +132,15 @@ absl::Status TextStream::WriteBytes(std::string_view bytes) {
     status = FlushBuffer(access);
     if (!status.ok()) return status;  // nothing of this write was taken
   }
-  if (bytes.size() > options_.buffer_size) {
+  // Written through is unbuffered: what fails is the writer's loss at once, and not once more a failure at exit.
+  if (options_.write_through || bytes.size() > options_.buffer_size) {
     size_t written = 0;
     return WriteOut(access, bytes, &written);
   }
   buffer_ += bytes;
   buffered_.store(buffer_.size(), kRelaxed);
   const bool newline = options_.line_buffering && bytes.find_first_of("\n\r") != std::string_view::npos;
-  return options_.write_through || newline ? FlushBuffer(access) : absl::OkStatus();
+  return newline ? FlushBuffer(access) : absl::OkStatus();
 }
 
 absl::Status TextStream::Flush() {

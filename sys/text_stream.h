@@ -66,7 +66,7 @@ class TextStream final : public Object {
     TextEncoding encoding = TextEncoding::kUtf8;
     TextErrors errors = TextErrors::kStrict;
     bool line_buffering = false;  // flush after a write that holds a newline
-    bool write_through = false;   // flush after every write
+    bool write_through = false;   // keep nothing: each write goes out, and is lost if it fails
     size_t buffer_size = 8192;
     bool closes_fd = false;
     const StreamHooks* hooks = nullptr;  // outlives the stream
