@@ -248,10 +248,6 @@ absl::StatusOr<Ref<Object>> SysGetOptionalAttr(const SysDict* dict, SysName name
   return dict == nullptr ? Ref<Object>() : dict->Find(name);
 }
 
-Ref<Object> SysGetObject(const SysDict* dict, SysName name) {
-  return dict == nullptr ? Ref<Object>() : dict->Find(name);
-}
-
 absl::Status SysSetObject(SysDict* dict, SysName name, Ref<Object> value) {
   if (!value) return SysDelObject(dict, name);
   if (dict == nullptr) return NoSysModule();

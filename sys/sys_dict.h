@@ -177,7 +177,9 @@ class SysDict {
 // The PySys_* functions. `dict` is null before the sys module exists and after it is gone.
 absl::StatusOr<Ref<Object>> SysGetAttr(const SysDict* dict, SysName name);
 absl::StatusOr<Ref<Object>> SysGetOptionalAttr(const SysDict* dict, SysName name);
-Ref<Object> SysGetObject(const SysDict* dict, SysName name);
+inline Ref<Object> SysGetObject(const SysDict* dict, SysName name) {
+  return dict == nullptr ? Ref<Object>() : dict->Find(name);
+}
 // A null `value` deletes.
 absl::Status SysSetObject(SysDict* dict, SysName name, Ref<Object> value);
 absl::Status SysDelObject(SysDict* dict, SysName name);
