@@ -266,6 +266,16 @@ TEST_F(ErrorDisplayTest, SY21_DisplayHookEscapesWhatTheStreamCannotEncode) {
   ::close(ends[0]), ::close(ends[1]);
 }
 
+TEST_F(ErrorDisplayTest, WarningsAreOneLineUnlessCPythonIgnoresTheirCategory) {
+  ASSERT_TRUE(world_.sys().host().Warn(ErrorType::RuntimeWarning(), "shown").ok());
+  EXPECT_EQ(err_->Take(), "<sys>:0: RuntimeWarning: shown\n");
+  ASSERT_TRUE(world_.sys().host().Warn(ErrorType::ImportWarning(), "hidden").ok());
+  ASSERT_TRUE(world_.sys().host().Warn(ErrorType::ResourceWarning(), "hidden").ok());
+  EXPECT_EQ(err_->Take(), "");
+  ASSERT_TRUE(world_.sys().host().Warn(ErrorType::UserWarning(), "shown too").ok());
+  EXPECT_EQ(err_->Take(), "<sys>:0: UserWarning: shown too\n");
+}
+
 TEST_F(ErrorDisplayTest, SY17_RedirectAndRestore) {
   const Ref<Object> original = world_.dict().Find("stdout");
   const Ref<Collector> other = MakeRef<Collector>();

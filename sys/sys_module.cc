@@ -180,7 +180,15 @@ void SysModule::PrepareForEnd() {
 
 absl::Status SysHost::Warn(const ErrorType& category, const std::string& message) {
   SysModule* const sys = SysModule::Current();
-  if (sys != nullptr) FormatStderr(*sys, "<sys>:0: " + category.QualifiedName() + ": " + message + "\n");
+  if (sys == nullptr) return absl::OkStatus();
+  if (!sys->config().dev_mode) {
+    // CPython's filters without any option.
+    for (const ErrorType* ignored :
+         {&ErrorType::DeprecationWarning(), &ErrorType::ImportWarning(), &ErrorType::ResourceWarning()}) {
+      if (category.IsSubtypeOf(*ignored)) return absl::OkStatus();
+    }
+  }
+  FormatStderr(*sys, "<sys>:0: " + category.QualifiedName() + ": " + message + "\n");
   return absl::OkStatus();
 }
 

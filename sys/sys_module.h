@@ -62,7 +62,8 @@ class SysHost {
     static_cast<void>(dotted_name);
     return Ref<Object>();
   }
-  // warnings.warn. Default: "<sys>:0: RuntimeWarning: message" on sys.stderr. An error: the warning was made one.
+  // warnings.warn. Default: "<sys>:0: RuntimeWarning: message" on sys.stderr; nothing, except in development mode, for
+  // the categories that CPython ignores by default. An error: the warning was made one.
   virtual absl::Status Warn(const ErrorType& category, const std::string& message);
   // A variable of the environment as it is now. Default: getenv(3); empty counts as unset.
   virtual std::optional<std::string> Environment(const char* name);
