@@ -34,6 +34,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 
 #include "absl/status/status.h"
 
@@ -95,6 +96,10 @@ class ImportLock {
   // How often the owner acquired it beyond the first time. Meaningful to the owner.
   size_t level() const { return state_.level(); }
 
+  // How many threads are between their first failed attempt and their return, also for good: a thread that hangs
+  // in a wait stays counted.
+  size_t waiters() const { return state_.waiters(); }
+
   // Brackets a fork: BeforeFork, the fork, then one of the others, also when the fork failed
   // (AfterForkInParent). Levels that the thread had before are kept on both sides, and in the child they
   // belong to its one thread under the identifier that it has there (gh-126688). In the child call
@@ -116,6 +121,8 @@ class ImportLockScope {
   explicit ImportLockScope(ImportLock& lock, const WaitHooks* hooks = nullptr) : lock_(lock) {
     lock_.Acquire(hooks);
   }
+  // For a lock that the calling thread has acquired.
+  ImportLockScope(ImportLock& lock, std::adopt_lock_t) : lock_(lock) {}
   ~ImportLockScope() { lock_.Release().IgnoreError(); }
   ImportLockScope(const ImportLockScope&) = delete;
   ImportLockScope& operator=(const ImportLockScope&) = delete;

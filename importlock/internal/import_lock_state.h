@@ -71,6 +71,7 @@ class ImportLockState<true> {
 
   uint64_t owner() const { return owner_.Get(); }
   size_t level() const { return level_.Get(); }
+  size_t waiters() const { return waiters_.Get(); }
 
  private:
   Plain<uint64_t> owner_{0};  // 0 for none
@@ -98,8 +99,10 @@ class ImportLockState<false> {
   bool TryAcquire(uint64_t self) {
     // Relaxed: only this thread ever writes its own identifier there (or a releaser on its behalf, and then
     // it has seen that already), so a match needs no order.
+    // Likely, and Release's too: a first acquisition pays for its compare-exchange anyway, and re-entry is nothing
+    // but these few instructions.
     const uint64_t owner = owner_.load(kRelaxed);
-    if (owner == self) {
+    if (owner == self) [[likely]] {
       level_.Set(level_.Get() + 1);
       return true;
     }
@@ -114,7 +117,7 @@ class ImportLockState<false> {
     if (owner_.load(kRelaxed) != self) [[unlikely]] {
       return ImportLockRelease::kNotOwner;
     }
-    if (level_.Get() != 0) {
+    if (level_.Get() != 0) [[likely]] {
       level_.Set(level_.Get() - 1);
       return ImportLockRelease::kReleased;
     }
@@ -137,6 +140,7 @@ class ImportLockState<false> {
 
   uint64_t owner() const { return owner_.load(kRelaxed); }
   size_t level() const { return level_.Get(); }
+  size_t waiters() const { return waiters_.load(kRelaxed); }
 
  private:
   void WakeAfterRelease();
