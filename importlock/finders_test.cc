@@ -15,6 +15,7 @@
 #include "pyrt/importlock/frozen.h"
 #include "pyrt/importlock/importer_test_util.h"
 #include "pyrt/importlock/path_finder.h"
+#include "pyrt/runtime/object/function.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -80,6 +81,35 @@ TEST(FrozenTest, FinderRunsTheCode) {
   EXPECT_THAT(run, ElementsAre(2u));
 }
 
+TEST(FrozenTest, ImportFrozenModuleWithoutAFinder) {
+  TestInterpreter interpreter;
+  const InterpreterAttached attached(interpreter);
+  Importer& importer = *interpreter.importer;
+  const FrozenTables tables = Tables();
+  const auto run = [](const FrozenModule& code, const Ref<Object>& module) {
+    return code.size == 3 ? Raise(ErrorType::ValueError(), "no")
+                          : module->SetAttr("size", Int::Of(static_cast<int64_t>(code.size)));
+  };
+  const auto import = [&](std::string_view name) {
+    return ImportFrozenModule(importer, tables, name, true, run);
+  };
+  EXPECT_TRUE(import("app").value());
+  EXPECT_EQ(As<Int>(*importer.modules().Get("app")->GetAttr("size"))->value(), 2);
+  EXPECT_TRUE(importer.modules().Get("app")->GetAttr("__path__").ok());
+  EXPECT_FALSE(import("absent").value());
+  EXPECT_FALSE(ImportFrozenModule(importer, tables, "lib", false, run).value());
+  EXPECT_EQ(MessageOf(import("excluded")), "ImportError: Excluded frozen object named 'excluded'");
+  EXPECT_EQ(MessageOf(import("broken")), "ImportError: Frozen object named 'broken' is invalid");
+  EXPECT_EQ(MessageOf(import("hello")), "ValueError: no");
+  EXPECT_FALSE(importer.modules().Get("hello")) << "a failure takes it away";
+  EXPECT_EQ(MessageOf(importer.ExecModule("m",
+                                          [&](const Ref<Object>&) {
+                                            importer.modules().Remove("m");
+                                            return absl::OkStatus();
+                                          })),
+            "ImportError: Loaded module 'm' not found in sys.modules");
+}
+
 class PathFinderTest : public ::testing::Test {
  protected:
   PathFinderTest() {
@@ -93,6 +123,7 @@ class PathFinderTest : public ::testing::Test {
     PathFinder::Options options;
     options.suffixes = {{".one", "init.one", run}, {".two", "", run}};
     options.native = &native;
+    options.host = &interpreter.host;
     finder = MakeRef<PathFinder>(importer.path(), options);
     importer.path()->Append(String::Of(root));
     importer.set_meta_path(List::Of({finder}));
@@ -162,6 +193,96 @@ TEST_F(PathFinderTest, NamesThatNoFileCanHave) {
   }
   EXPECT_FALSE(importer.Import(std::string_view("p\0.one", 6)).ok());
   EXPECT_TRUE(importer.Import("p.c").ok());
+}
+
+// sys.path_hooks: entries that are no directories; sys.path_importer_cache; invalidate_caches.
+TEST_F(PathFinderTest, PathHooksAreAskedOncePerEntry) {
+  class ArchiveFinder final : public Finder {
+   public:
+    absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>* path,
+                                             const Object*) override {
+      EXPECT_EQ(path, nullptr);
+      if (name == "portion") {
+        ModuleSpec::Options options;
+        options.is_package = true;
+        options.search_path = {"archive:/portion"};
+        return ModuleSpec::New(name, std::move(options));
+      }
+      if (name != "packed") return Ref<ModuleSpec>();
+      class Packed final : public Loader {
+        absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>&) override { return absl::OkStatus(); }
+      };
+      ModuleSpec::Options options;
+      options.loader = MakeRef<Packed>();
+      return ModuleSpec::New(name, std::move(options));
+    }
+  };
+  std::vector<std::string> asked;
+  const auto hook = NativeFunction::New("hook", [&](Args arguments) -> absl::StatusOr<Ref<Object>> {
+    asked.push_back(As<String>(arguments[0])->value());
+    if (!asked.back().starts_with("archive:")) return Raise(ErrorType::ImportError(), "not mine");
+    return Ref<Object>(MakeRef<ArchiveFinder>());
+  });
+  interpreter.host.sys["path_hooks"] = List::Of({Ref<Object>(hook)});
+  importer.path()->Insert(0, String::Of("archive:"));
+  Write("m.one");
+  std::filesystem::create_directories(root + "/portion");
+  EXPECT_TRUE(importer.Import("packed").ok());
+  EXPECT_TRUE(importer.Import("m").ok()) << "no hook wants the directory: it is looked into";
+  EXPECT_FALSE(importer.Import("nothing").ok());
+  EXPECT_THAT(asked, ElementsAre("archive:", root));
+  const auto portion = importer.Import("portion");
+  ASSERT_TRUE(portion.ok());
+  EXPECT_EQ((*(*portion)->GetAttr("__path__"))->Repr().value(),
+            "['archive:/portion', '" + root + "/portion']");
+  EXPECT_TRUE(IsNone(finder->path_importer_cache()->Get(root)));
+  finder->InvalidateCaches();
+  EXPECT_EQ(finder->path_importer_cache()->Get(root), nullptr) << "a hook may want it now";
+  EXPECT_NE(finder->path_importer_cache()->Get("archive:"), nullptr);
+
+  interpreter.host.sys["path_hooks"] =
+      List::Of({Ref<Object>(NativeFunction::New("hook", [](Args) -> absl::StatusOr<Ref<Object>> {
+        return Raise(ErrorType::ValueError(), "broken");
+      }))});
+  EXPECT_EQ(MessageOf(importer.Import("other")), "ValueError: broken");
+  interpreter.host.sys["path"] = List::Of();
+  EXPECT_EQ(MessageOf(importer.Import("other")), "ModuleNotFoundError: No module named 'other'")
+      << "sys.path as it is now";
+}
+
+// Any object with `find_spec`, as importlib asks it.
+class DuckFinder final : public Object {
+ public:
+  explicit DuckFinder(NativeFunction::Body find_spec)
+      : find_spec_(NativeFunction::New("f", std::move(find_spec))) {}
+  absl::StatusOr<Ref<Object>> GetAttr(std::string_view name) override {
+    return name == "find_spec" ? Ref<Object>(find_spec_) : Object::GetAttr(name);
+  }
+  const char* TypeName() const override { return "DuckFinder"; }
+
+ private:
+  const Ref<NativeFunction> find_spec_;
+};
+
+TEST_F(PathFinderTest, FindersMayBeAnyObjectWithFindSpec) {
+  std::string asked;
+  importer.set_meta_path(List::Of({Ref<Object>(MakeRef<DuckFinder>([&](Args arguments) {
+    asked = Tuple::Of({arguments.begin(), arguments.end()})->Repr().value();
+    const std::string name = As<String>(arguments[0])->value();
+    if (name == "none") return absl::StatusOr<Ref<Object>>(None());
+    if (name == "wrong") return absl::StatusOr<Ref<Object>>(Int::Of(3));
+    ModuleSpec::Options options;
+    options.is_package = true;
+    options.search_path = {"/p"};
+    return absl::StatusOr<Ref<Object>>(ModuleSpec::New(name, std::move(options)));
+  }))}));
+  EXPECT_TRUE(importer.Import("p").ok());
+  EXPECT_EQ(asked, "('p', None, None)");
+  EXPECT_TRUE(importer.Import("p.c").ok());
+  EXPECT_EQ(asked, "('p.c', ['/p'], None)");
+  EXPECT_EQ(MessageOf(importer.Import("none")), "ModuleNotFoundError: No module named 'none'");
+  EXPECT_EQ(MessageOf(importer.Import("wrong")),
+            "TypeError: find_spec() must return a ModuleSpec or None, not int");
 }
 
 TEST_F(PathFinderTest, FilesThatAreNoNativeModules) {

@@ -78,6 +78,25 @@ absl::Status FrozenError(FrozenStatus status, std::string_view name) {
   PYRT_UNREACHABLE("frozen module %s was found", shown.c_str());
 }
 
+absl::StatusOr<bool> ImportFrozenModule(
+    Importer& importer, const FrozenTables& tables, std::string_view name, bool use_frozen,
+    const std::function<absl::Status(const FrozenModule& code, const Ref<Object>& module)>& run) {
+  const FrozenTables::Result found = tables.Find(name, use_frozen);
+  if (found.status == FrozenStatus::kNotFound || found.status == FrozenStatus::kDisabled ||
+      found.status == FrozenStatus::kBadName) {
+    return false;
+  }
+  if (found.status != FrozenStatus::kFound) return FrozenError(found.status, name);
+  const absl::StatusOr<Ref<Object>> module = importer.ExecModule(name, [&](const Ref<Object>& target) {
+    if (found.module->is_package) {  // code that imports submodules needs it at once
+      if (absl::Status status = target->SetAttr("__path__", List::Of()); !status.ok()) return status;
+    }
+    return run(*found.module, target);
+  });
+  if (!module.ok()) return module.status();
+  return true;
+}
+
 absl::StatusOr<Ref<ModuleSpec>> FrozenFinder::FindSpec(std::string_view name, const std::vector<std::string>*,
                                                        const Object*) {
   const FrozenTables::Result found = tables_.Find(name, use_frozen_);

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "pyrt/importlock/importer.h"
 #include "pyrt/importlock/module.h"
 #include "pyrt/runtime/config/config.h"
 
@@ -63,6 +64,12 @@ absl::Status FrozenError(FrozenStatus status, std::string_view name);
 
 // -1 off, 0 as configured, 1 on. CPython: _imp._override_frozen_modules_for_tests.
 inline bool UseFrozen(int override, bool configured) { return override == 0 ? configured : override > 0; }
+
+// Runs a frozen module without a finder: true, or false if there is none of that name; the errors of FrozenError and
+// of the module. Attached. CPython: PyImport_ImportFrozenModuleObject.
+absl::StatusOr<bool> ImportFrozenModule(
+    Importer& importer, const FrozenTables& tables, std::string_view name, bool use_frozen,
+    const std::function<absl::Status(const FrozenModule& code, const Ref<Object>& module)>& run);
 
 class FrozenFinder final : public Finder {
  public:

@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 
@@ -40,6 +41,15 @@ class ImportHost {
     return absl::OkStatus();
   }
 
+  // What the program has put into the sys module as `meta_path`, `path`, `path_hooks` or `path_importer_cache`.
+  // Null: nothing, and the importer's own counts.
+  virtual Ref<Object> SysValue(std::string_view name) {
+    static_cast<void>(name);
+    return nullptr;
+  }
+  // At the end, when all modules have left the table: those in cycles go now.
+  virtual void CollectGarbage() {}
+
   // --- The interpreter that native modules are loaded into
 
   virtual bool IsMainInterpreter() { return true; }
@@ -53,7 +63,8 @@ class ImportHost {
   // _PyEval_EnableGILPermanent, _PyEval_DisableGIL.
   // False where the configuration forbids or forces it: then neither of the others is called.
   virtual bool EnableGilForImport() { return false; }
-  virtual void KeepGilEnabled() {}
+  // True the first time, when a warning is due (GI-31).
+  virtual bool KeepGilEnabled() { return true; }
   virtual void DisableGilAfterImport() {}
 };
 

@@ -94,6 +94,7 @@ absl::StatusOr<Ref<Object>> Importer::ImportModuleLevel(std::string_view name, O
   const absl::StatusOr<std::string> resolved = ResolveImportName(name, globals, level, host_);
   if (!resolved.ok()) return resolved.status();
   const std::string& absolute = *resolved;
+  if (import_time_.logs_cached() && modules_.GetFinished(absolute)) import_time_.LogCached(absolute);
   absl::StatusOr<Ref<Object>> module = Import(absolute);
   if (!module.ok()) return module;
 
@@ -139,14 +140,35 @@ absl::Status Importer::HandleFromList(const Ref<Object>& module, const std::vect
     if (imported.ok()) continue;
     // There is no such submodule: the name may be a mistake of the from-list, which ImportFrom will report. A
     // submodule that exists and fails, or that is forbidden by None, is an error here.
-    if (!IsError(imported.status(), ErrorType::ModuleNotFoundError())) return imported.status();
-    const absl::StatusOr<Ref<Object>> missing = ErrorFromStatus(imported.status())->GetAttr("name");
-    const String* const missing_name = missing.ok() ? As<String>(*missing) : nullptr;
-    if (missing_name == nullptr || missing_name->value() != submodule || modules_.Get(submodule)) {
-      return imported.status();
-    }
+    if (!IsMissing(imported.status(), submodule)) return imported.status();
   }
   return absl::OkStatus();
+}
+
+bool Importer::IsMissing(const absl::Status& error, std::string_view name) const {
+  if (!IsError(error, ErrorType::ModuleNotFoundError())) return false;
+  const absl::StatusOr<Ref<Object>> missing = ErrorFromStatus(error)->GetAttr("name");
+  const String* const missing_name = missing.ok() ? As<String>(*missing) : nullptr;
+  return missing_name != nullptr && missing_name->value() == name && !IsNone(modules_.Get(name));
+}
+
+absl::StatusOr<Ref<Object>> Importer::ImportIfPresent(std::string_view name) {
+  absl::StatusOr<Ref<Object>> module = Import(name);
+  if (!module.ok() && IsMissing(module.status(), name)) return Ref<Object>();
+  return module;
+}
+
+absl::StatusOr<Ref<Object>> Importer::ExecModule(
+    std::string_view name, const std::function<absl::Status(const Ref<Object>& module)>& body) {
+  if (finalized_.load(kAcquire)) return Raise(ErrorType::RuntimeError(), "unable to get sys.modules");
+  const Ref<Object> module = AddModule(name);
+  if (absl::Status status = body(module); !status.ok()) {
+    modules_.Remove(name);
+    return status;
+  }
+  Ref<Object> result = modules_.Get(name);
+  if (result) return result;
+  return ImportErrorFor(name, "Loaded module " + ReprOfString(name) + " not found in sys.modules");
 }
 
 absl::StatusOr<Ref<Object>> Importer::ImportFrom(const Ref<Object>& module, std::string_view name) {

@@ -5,9 +5,9 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
-void ImportTime::Enable(Sink sink) {
+void ImportTime::Enable(Sink sink, int level) {
   sink_ = std::move(sink);
-  enabled_.store(true, kRelaxed);
+  level_.store(level, kRelaxed);
   Write("import time: self [us] | cumulative | imported package");
 }
 
@@ -17,6 +17,13 @@ void ImportTime::Write(const std::string& line) const {
   } else {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
+}
+
+void ImportTime::LogCached(std::string_view name) {
+  // The name is aligned to the right of its indentation, as by CPython's "%*s".
+  const size_t width = 2 * static_cast<size_t>(internal::import_depth);
+  Write("import time: cached    | cached     | " +
+        std::string(name.size() < width ? width - name.size() : 0, ' ') + std::string(name));
 }
 
 void ImportTime::Scope::Begin() {

@@ -25,8 +25,11 @@ class ImportTime {
 
   // Starts to report, with the heading, to `sink` (null: standard error). It is called by importing threads,
   // several at a time without the GIL. Call before the first import.
-  void Enable(Sink sink = nullptr);
-  bool enabled() const { return enabled_.load(kRelaxed); }
+  // Level 2 also reports import statements that found their module in the table.
+  void Enable(Sink sink = nullptr, int level = 1);
+  bool enabled() const { return level_.load(kRelaxed) > 0; }
+  bool logs_cached() const { return level_.load(kRelaxed) > 1; }
+  void LogCached(std::string_view name);
 
   // One import, on its thread's stack.
   class Scope {
@@ -57,7 +60,7 @@ class ImportTime {
  private:
   void Write(const std::string& line) const;
 
-  Atomic<bool> enabled_{false};
+  Atomic<int> level_{0};
   Sink sink_;
 };
 

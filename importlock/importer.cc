@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "pyrt/importlock/internal/finder_protocol.h"
 #include "pyrt/importlock/internal/import_errors.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
@@ -41,10 +42,55 @@ absl::StatusOr<std::vector<std::string>> SearchPathOf(const Ref<Object>& parent,
   return directories;
 }
 
+// A module that is being loaded: its entry in the table and its name among its package's unfinished submodules.
+// Leaving the scope without Finish takes the entry away, also when the body's thread ends (its stack is unwound):
+// else others would take the half-made module for theirs as soon as its lock is free.
+class LoadScope {
+ public:
+  LoadScope(ModuleTable& modules, const Ref<ModuleSpec>& spec, const Ref<Object>& module,
+            const Module* package)
+      : modules_(modules), spec_(*spec), package_(package == nullptr ? nullptr : package->spec()) {
+    spec_.set_initializing(true);  // before the table shows it to others
+    modules_.Set(spec_.name(), module, spec);
+    if (package_) package_->PushUninitialized(LastComponentOf(spec_.name()));
+  }
+  ~LoadScope() {
+    if (package_) package_->PopUninitialized(LastComponentOf(spec_.name()));
+    if (finished_) return;
+    if (PYRT_MUTANT(gh_143650_finished_before_removed)) spec_.set_initializing(false);
+    // Tolerates that the body removed it itself. First out of the table, then no longer initializing: whoever
+    // reads the latter and looks once more finds it gone (gh-143650).
+    modules_.Remove(spec_.name());
+    spec_.set_initializing(false);
+  }
+  LoadScope(const LoadScope&) = delete;
+  LoadScope& operator=(const LoadScope&) = delete;
+
+  // The body has ended well. What is in the table under the name now, moved to the end: the body may have replaced
+  // it (IL-43). Null if the body has removed it.
+  Ref<Object> Finish() {
+    Ref<Object> result = modules_.MoveToEnd(spec_.name());
+    spec_.set_initializing(false);
+    finished_ = true;
+    return result;
+  }
+
+ private:
+  ModuleTable& modules_;
+  ModuleSpec& spec_;
+  const Ref<ModuleSpec> package_;
+  bool finished_ = false;
+};
+
 }  // namespace
 
 Importer::Importer(ImportHost& host, Reclaimer& reclaimer)
-    : host_(host), modules_(reclaimer), path_(List::Of()), path_hooks_(List::Of()), meta_path_(List::Of()) {}
+    : host_(host),
+      reclaimer_(reclaimer),
+      modules_(reclaimer),
+      path_(List::Of()),
+      path_hooks_(List::Of()),
+      meta_path_(List::Of()) {}
 
 Ref<List> Importer::meta_path() const {
   const MutexLock lock(meta_path_mutex_);
@@ -87,17 +133,12 @@ __attribute__((noinline)) absl::StatusOr<Ref<Object>> Importer::ImportSlow(std::
   }
   // From the module outwards to the first package that is there, one audit event for each that is not; then
   // inwards again. A loop, not a recursion: ten thousand levels are not too many.
-  const Ref<List> meta_path = this->meta_path();
-  const Ref<Object> event[] = {String::Of(name), None(), path_, meta_path ? Ref<Object>(meta_path) : None(),
-                               path_hooks_};
-  if (absl::Status vetoed = host_.AuditImport(event); !vetoed.ok()) return vetoed;
+  if (absl::Status vetoed = Audit(name); !vetoed.ok()) return vetoed;
   std::string_view outermost = name;
   for (std::string_view parent = ParentOf(name); !parent.empty(); parent = ParentOf(parent)) {
     if (modules_.GetFinished(parent)) break;
     if (!modules_.Get(parent)) {
-      const Ref<Object> parent_event[] = {String::Of(parent), None(), path_,
-                                          meta_path ? Ref<Object>(meta_path) : None(), path_hooks_};
-      if (absl::Status vetoed = host_.AuditImport(parent_event); !vetoed.ok()) return vetoed;
+      if (absl::Status vetoed = Audit(parent); !vetoed.ok()) return vetoed;
     }
     outermost = parent;
   }
@@ -165,14 +206,35 @@ absl::StatusOr<Ref<Object>> Importer::FindAndLoad(std::string_view name) {
   return Load(*spec, parent);
 }
 
+absl::Status Importer::Audit(std::string_view name) {
+  const auto current = [this](const char* list, const Ref<List>& own) {
+    const Ref<Object> value = host_.SysValue(list);
+    return value ? value : own ? Ref<Object>(own) : None();
+  };
+  const Ref<Object> event[] = {String::Of(name), None(), current("path", path_),
+                               current("meta_path", meta_path()), current("path_hooks", path_hooks_)};
+  return host_.AuditImport(event);
+}
+
+absl::StatusOr<Ref<List>> Importer::CurrentMetaPath(std::string_view name) {
+  Ref<List> own = meta_path();
+  Ref<Object> value = own ? host_.SysValue("meta_path") : nullptr;
+  if (!own || IsNone(value)) {
+    return ImportErrorFor(name, "sys.meta_path is None, Python is likely shutting down");
+  }
+  if (!value) return own;
+  if (As<List>(value) == nullptr) {
+    return Raise(ErrorType::TypeError(), "'%s' object is not iterable", value->TypeName());
+  }
+  return StaticRefCast<List>(std::move(value));
+}
+
 absl::StatusOr<Ref<ModuleSpec>> Importer::FindSpec(std::string_view name,
                                                    const std::vector<std::string>* path,
                                                    const Object* target) {
-  const Ref<List> meta_path = this->meta_path();
-  if (!meta_path) {
-    return ImportErrorFor(name, "sys.meta_path is None, Python is likely shutting down");
-  }
-  const std::vector<Ref<Object>> finders = meta_path->Snapshot();  // finders may change the list (gh-130094)
+  const absl::StatusOr<Ref<List>> meta_path = CurrentMetaPath(name);
+  if (!meta_path.ok()) return meta_path.status();
+  const std::vector<Ref<Object>> finders = (*meta_path)->Snapshot();  // finders may change it (gh-130094)
   if (finders.empty()) {
     if (absl::Status status = host_.Warn(ErrorType::ImportWarning(), "sys.meta_path is empty");
         !status.ok()) {
@@ -180,15 +242,14 @@ absl::StatusOr<Ref<ModuleSpec>> Importer::FindSpec(std::string_view name,
     }
   }
   const bool is_reload = modules_.Get(name) != nullptr;
-  for (const Ref<Object>& item : finders) {
-    auto* const finder = dynamic_cast<Finder*>(item.get());
-    if (finder == nullptr) {
-      return Raise(ErrorType::AttributeError(), "'%s' object has no attribute 'find_spec'", item->TypeName());
-    }
+  for (const Ref<Object>& finder : finders) {
     absl::StatusOr<Ref<ModuleSpec>> spec;
     {
-      const ImportLockScope scope(import_lock_, host_.Hooks());
-      spec = finder->FindSpec(name, path, target);
+      // Not for ever: its owner may be a thread that hangs inside a finder since the end has begun (IL-79).
+      const LockStatus locked = import_lock_.AcquireTimed(kForever, host_.Hooks());
+      if (locked != LockStatus::kAcquired) return host_.WaitFailure(locked, std::string(name));
+      const ImportLockScope scope(import_lock_, std::adopt_lock);
+      spec = internal::AskMetaPathFinder(finder, name, path, target);
     }
     if (!spec.ok()) return spec;
     if (!*spec) continue;
@@ -212,24 +273,14 @@ absl::StatusOr<Ref<Object>> Importer::Load(const Ref<ModuleSpec>& spec, const Re
   }
   if (!module) module = Module::New(name, spec);
 
-  const Module* const package = parent ? AsModule(parent) : nullptr;
-  const std::string_view child = LastComponentOf(name);
-  spec->set_initializing(true);  // before the table shows it to others
-  modules_.Set(name, module, spec);
-  if (package != nullptr && package->spec()) package->spec()->PushUninitialized(child);
-  absl::Status status = spec->loader() ? spec->loader()->Exec(spec, module) : absl::OkStatus();
-  if (package != nullptr && package->spec()) package->spec()->PopUninitialized(child);
-  if (!status.ok()) {
-    if (PYRT_MUTANT(gh_143650_finished_before_removed)) spec->set_initializing(false);
-    // Tolerates that the body removed it itself. First out of the table, then no longer initializing: whoever
-    // reads the latter and looks once more finds it gone (gh-143650).
-    modules_.Remove(name);
-    spec->set_initializing(false);
-    return status;
+  Ref<Object> result;
+  {
+    LoadScope scope(modules_, spec, module, parent ? AsModule(parent) : nullptr);
+    if (spec->loader()) {
+      if (absl::Status status = spec->loader()->Exec(spec, module); !status.ok()) return status;
+    }
+    result = scope.Finish();
   }
-  // The body may have replaced it; that is what the import gives (IL-43).
-  Ref<Object> result = modules_.MoveToEnd(name);
-  spec->set_initializing(false);
   if (!result) return ToStatus(Error::New(ErrorType::KeyError(), {String::Of(name)}));  // gh-134100
   if (parent) {
     if (absl::Status set = SetInParent(name, parent, result); !set.ok()) return set;
@@ -267,25 +318,41 @@ Ref<Object> Importer::AddModule(std::string_view name) {
   }
 }
 
-void Importer::Finalize(bool wipe) {
+bool Importer::InUse() const {
+  return module_locks_.size() != 0 || import_lock_.Held() || import_lock_.waiters() != 0;
+}
+
+void Importer::Finalize() {
+  path_hooks_->Assign({});
   set_meta_path(nullptr);
-  const std::vector<ModuleTable::Item> modules = modules_.Snapshot();
+  std::vector<ModuleTable::Item> survivors, last;
+  // The last reference is the one in our hand.
+  const auto is_unused = [](const ModuleTable::Item& item) { return item.second->RefCount() == 1; };
+  for (ModuleTable::Item& item : modules_.Snapshot()) {
+    modules_.Set(item.first, None());
+    if (item.first == "sys" || item.first == "builtins") {
+      last.push_back(std::move(item));
+      continue;
+    }
+    reclaimer_.FreeAll();  // the table's reference
+    if (!is_unused(item)) {
+      survivors.push_back(std::move(item));
+    } else {
+      item.second.reset();
+    }
+  }
   modules_.Clear();
   finalized_.store(true, kRelease);
-  if (!wipe) return;
-  const auto wipe_one = [](const Ref<Object>& object) {
-    if (Module* const module = AsModule(object)) {
-      module->dict()->Clear();
-      module->ClearState();
-    }
-  };
-  const auto is_last = [](const std::string& name) { return name == "sys" || name == "builtins"; };
-  for (auto item = modules.rbegin(); item != modules.rend(); ++item) {
-    if (!is_last(item->first)) wipe_one(item->second);
+  reclaimer_.FreeAll();
+  host_.CollectGarbage();
+  for (; !survivors.empty(); survivors.pop_back()) {
+    Module* const module = AsModule(survivors.back().second);
+    if (module != nullptr && !is_unused(survivors.back())) module->Wipe();
   }
   for (const char* const name : {"sys", "builtins"}) {
-    for (const ModuleTable::Item& item : modules) {
-      if (item.first == name) wipe_one(item.second);
+    for (const ModuleTable::Item& item : last) {
+      Module* const module = item.first == name ? AsModule(item.second) : nullptr;
+      if (module != nullptr) module->Wipe();
     }
   }
 }

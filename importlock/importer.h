@@ -10,6 +10,8 @@
 //   load: make the module, mark its spec, put it into the table, run the body; failure takes it out again;
 //         success moves it to the end (order of completion), unmarks it, then sets it in its parent
 //
+// A load that ends in any other way than by returning (the body's thread ends: pthread_exit) counts as a failure.
+//
 // No thread but those that import in a circle ever sees a half-made module, no body runs twice, and an import
 // that was started never blocks on one that waits for it.
 //
@@ -55,6 +57,10 @@ class Importer final : public Object {
     return ImportSlow(name);
   }
 
+  // The same, but null instead of ModuleNotFoundError if it is this very module that is missing. CPython: the
+  // lookup of a lazy submodule (IL-74).
+  absl::StatusOr<Ref<Object>> ImportIfPresent(std::string_view name);
+
   // The statement: `import a.b` gives a, `from a.b import x, y` gives a.b with submodules x and y imported, a
   // relative name is resolved by `globals` (a Dict, or null). CPython: PyImport_ImportModuleLevelObject.
   absl::StatusOr<Ref<Object>> ImportModuleLevel(std::string_view name, Object* globals,
@@ -74,22 +80,34 @@ class Importer final : public Object {
   // (gh-137422). CPython: PyImport_AddModuleRef.
   Ref<Object> AddModule(std::string_view name);
 
+  // Runs `body` in the module of that name, which is made if need be: for code that did not come from a finder. A
+  // failure takes the module out of the table. What is in the table afterwards; ImportError "Loaded module 'm' not
+  // found in sys.modules". CPython: PyImport_ExecCodeModuleObject.
+  absl::StatusOr<Ref<Object>> ExecModule(std::string_view name,
+                                         const std::function<absl::Status(const Ref<Object>& module)>& body);
+
   ModuleTable& modules() { return modules_; }
   ImportLock& import_lock() { return import_lock_; }
   ModuleLockRegistry& module_locks() { return module_locks_; }
   ImportHost& host() { return host_; }
   ImportTime& import_time() { return import_time_; }
 
-  // sys.path, sys.meta_path (Finders) and sys.path_hooks: shared lists. A null meta_path is CPython's None at
-  // shutdown. Setting them is the initializer's and finalizer's.
+  // The importer's own sys.path, sys.meta_path (finders: Finder, or any object with `find_spec`) and
+  // sys.path_hooks: shared lists, used unless the host has others (ImportHost::SysValue). A null meta_path is
+  // CPython's None at shutdown. Setting them is the initializer's and finalizer's.
   const Ref<List>& path() const { return path_; }
   Ref<List> meta_path() const;
   const Ref<List>& path_hooks() const { return path_hooks_; }
   void set_meta_path(Ref<List> meta_path);
 
-  // The end of the interpreter: no finder any more; every module is taken out of the table and, if `wipe`, its
-  // dictionary cleared, last imported first (IL-77). Imports fail from then on.
-  void Finalize(bool wipe = true);
+  // The end of the interpreter, in CPython's order (IL-77): path hooks go; no finder any more; every module's
+  // entry becomes None in the order of import, and those that nothing else refers to die; the table is emptied; a
+  // collection; what is left is wiped (Module::Wipe), last imported first, sys and builtins at the very end.
+  // Imports fail from then on. No other thread imports or reads the table any more.
+  void Finalize();
+  // Whether a frame is inside an import or waits for one. At the end of the interpreter that is a thread which
+  // hangs for good, or the caller's own import up the stack: the importer must then be kept (IL-79).
+  bool InUse() const;
 
   // Brackets a fork: the import lock and the module locks; in the child, modules that other threads were
   // importing leave the table, since nobody will complete them (FK-7). After ParkingLot::AfterForkInChild.
@@ -109,17 +127,23 @@ class Importer final : public Object {
   absl::StatusOr<Ref<Object>> ImportSlow(std::string_view name);
   // The import of a module whose parent packages are imported. Null: look again.
   absl::StatusOr<Ref<Object>> ImportOne(std::string_view name, bool& again);
-  absl::StatusOr<Ref<Object>> WaitForInitializing(std::string_view name);
   absl::StatusOr<Ref<Object>> FindAndLoad(std::string_view name);
   absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>* path,
                                            const Object* target);
   absl::StatusOr<Ref<Object>> Load(const Ref<ModuleSpec>& spec, const Ref<Object>& parent);
   absl::Status SetInParent(std::string_view name, const Ref<Object>& parent, const Ref<Object>& module);
+  // sys.meta_path now; ImportError if it is None.
+  absl::StatusOr<Ref<List>> CurrentMetaPath(std::string_view name);
+  absl::Status Audit(std::string_view name);
   // kAcquired or kDeadlock, or the error of a wait that ended otherwise.
   absl::StatusOr<ModuleLockStatus> Lock(ModuleLock& lock);
   absl::Status HandleFromList(const Ref<Object>& module, const std::vector<std::string>& from_list);
 
+  // Whether `error` says that just `name` was not found.
+  bool IsMissing(const absl::Status& error, std::string_view name) const;
+
   ImportHost& host_;
+  Reclaimer& reclaimer_;
   ModuleTable modules_;
   ImportLock import_lock_;
   ModuleLockRegistry module_locks_;

@@ -96,7 +96,15 @@ class RecordingHost : public ImportHost {
     gil_events += "+";
     return gil_may_be_enabled;
   }
-  void KeepGilEnabled() override { gil_events += "!"; }
+  bool KeepGilEnabled() override {
+    gil_events += "!";
+    return !std::exchange(gil_is_permanent, true);
+  }
+  Ref<Object> SysValue(std::string_view name) override {
+    const auto found = sys.find(std::string(name));
+    return found == sys.end() ? nullptr : found->second;
+  }
+  void CollectGarbage() override { ++collections; }
   void DisableGilAfterImport() override { gil_events += "-"; }
 
   bool record = true;  // off for tests with several threads
@@ -107,6 +115,9 @@ class RecordingHost : public ImportHost {
   bool checks_extensions = false;
   bool owns_gil = false;
   bool gil_may_be_enabled = true;
+  bool gil_is_permanent = false;
+  std::map<std::string, Ref<Object>> sys;
+  int collections = 0;
   int runs_in_main = 0;
   std::string gil_events;
 

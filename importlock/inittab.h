@@ -65,6 +65,8 @@ class Inittab {
   void Thaw() { frozen_ = false; }
   bool frozen() const { return frozen_; }
   size_t size() const { return entries_.size(); }
+  // sys.builtin_module_names of a snapshot taken now.
+  std::vector<std::string> Names() const { return InittabSnapshot(entries_).Names(); }
 
  private:
   static absl::Status CheckName(std::string_view name);

@@ -89,6 +89,18 @@ void Module::ClearState() {
   if (clear != nullptr) clear(state_.get());
 }
 
+void Module::Wipe() {
+  for (const bool private_names : {true, false}) {
+    for (const Dict::Item& item : dict_->Snapshot()) {
+      const std::string& name = item.first;
+      const bool is_private = name.starts_with('_') && !name.starts_with("__");
+      if (is_private != private_names || name == "__builtins__") continue;
+      dict_->Set(name, None());
+    }
+  }
+  ClearState();
+}
+
 absl::StatusOr<std::string> Module::Repr() const {
   std::string text = "<module " + ReprOfString(name_);
   if (spec_ && spec_->has_location()) {
@@ -100,7 +112,15 @@ absl::StatusOr<std::string> Module::Repr() const {
 }
 
 absl::StatusOr<Ref<Object>> Module::GetAttr(std::string_view name) {
-  if (Ref<Object> value = dict_->Get(name)) return value;
+  if (Ref<Object> value = dict_->Get(name)) {
+    if (value->kind() != ObjectKind::kHost) return value;
+    auto* const deferred = dynamic_cast<Deferred*>(value.get());
+    if (deferred == nullptr) return value;
+    absl::StatusOr<Ref<Object>> resolved = deferred->Resolve();
+    // What the program has bound meanwhile stays.
+    if (resolved.ok() && dict_->Get(name) == value) dict_->Set(name, *resolved);
+    return resolved;
+  }
   if (name == "__dict__") return Ref<Object>(dict_);
   const int size = static_cast<int>(name.size());
   if (spec_ && spec_->IsUninitialized(name)) {

@@ -106,6 +106,13 @@ class ModuleSpec final : public Object {
   std::vector<std::string> uninitialized_ PYRT_GUARDED_BY(mutex_);
 };
 
+// A module's attribute that stands for another object until somebody asks for it (lazy_import.h): Module::GetAttr
+// gives that object, and keeps it in the placeholder's stead.
+class Deferred : public Object {
+ public:
+  virtual absl::StatusOr<Ref<Object>> Resolve() = 0;
+};
+
 class Module : public Object {
  public:
   // `spec` may be null (AddModule). Sets __name__, __spec__, __package__, __loader__ and, as far as the spec
@@ -121,6 +128,10 @@ class Module : public Object {
   void* state() const { return state_.get(); }
   void AllocateState(size_t size, void (*clear)(void* state));
   void ClearState();
+  // The end of a module that something still refers to: its names become None, those with one leading underscore
+  // before the others and __builtins__ never, so that destructors that run meanwhile find as much as possible;
+  // then its state is cleared. CPython: _PyModule_Clear.
+  void Wipe();
 
   const char* TypeName() const override { return "module"; }
   absl::StatusOr<std::string> Repr() const override;  // <module 'm' from '/x/m.so'>

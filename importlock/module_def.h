@@ -2,13 +2,20 @@
 //
 //   constexpr ModuleSlot kSlots[] = {ModuleSlot::Exec(&FillSpam), ModuleSlot::Gil(GilUse::kNotUsed)};
 //   constexpr ModuleDef kSpam = {.name = "spam", .state_size = sizeof(SpamState), .slots = kSlots};
-//   extern "C" void PyrtModuleInit(pyrt::ModuleInit& init) { init.Return(kSpam); }
+//   PYRT_MODULE_INIT([](pyrt::ModuleInit& init) { init.Return(kSpam); })       // in a shared object
 //
 // An init function that returns a definition makes a multi-phase module: the importer creates it, anew in every
 // interpreter. One that returns a module makes a single-phase module: it runs once in the process, in the main
 // interpreter (gh-117953).
 //
-// CPython counterpart: PyModuleDef, PyModuleDef_Slot, PyInit_*.
+// Or slots alone, without a function or a definition (PEP 793); nothing of the module runs before it is known what
+// it needs:
+//
+//   constexpr ModuleSlot kSlots[] = {ModuleSlot::StateSize(sizeof(SpamState)), ModuleSlot::Exec(&FillSpam),
+//                                    ModuleSlot::Gil(GilUse::kNotUsed), ModuleSlot::End()};
+//   PYRT_MODULE_EXPORT(kSlots)
+//
+// CPython counterpart: PyModuleDef, PyModuleDef_Slot, PyInit_*, PyModExport_*, PyABIInfo.
 
 #ifndef PYRT_IMPORTLOCK_MODULE_DEF_H_
 #define PYRT_IMPORTLOCK_MODULE_DEF_H_
@@ -38,24 +45,56 @@ enum class MultipleInterpreters : uint8_t {
 // CPython: Py_MOD_GIL_USED, Py_MOD_GIL_NOT_USED.
 enum class GilUse : uint8_t { kUsed = 0, kNotUsed = 1 };
 
+// What a shared object was compiled against: objects of the two builds have different layouts. The version counts
+// the changes of what native modules see.
+struct ModuleAbi {
+  uint32_t version;
+  uint32_t gil_enabled;
+};
+inline constexpr ModuleAbi kModuleAbi = {1, kGilEnabled};
+
+// ImportError, with CPython's texts, if a module that was compiled against `abi` cannot run here. CPython:
+// PyABIInfo_Check.
+absl::Status CheckModuleAbi(const ModuleAbi& abi, std::string_view name);
+
 struct ModuleSlot {
-  enum class Kind : uint8_t { kCreate, kExec, kMultipleInterpreters, kGil };
+  enum class Kind : uint8_t {
+    kEnd,
+    kCreate,
+    kExec,
+    kMultipleInterpreters,
+    kGil,
+    // Of PYRT_MODULE_EXPORT only: what otherwise stands in the definition.
+    kName,
+    kStateSize,
+    kClear,
+  };
   using CreateFunction = absl::StatusOr<Ref<Object>> (*)(const Ref<ModuleSpec>& spec);
   using ExecFunction = absl::Status (*)(const Ref<Object>& module);
+  using ClearFunction = void (*)(void* state);
 
-  static constexpr ModuleSlot Create(CreateFunction create) { return {Kind::kCreate, create, nullptr, 0}; }
-  static constexpr ModuleSlot Exec(ExecFunction exec) { return {Kind::kExec, nullptr, exec, 0}; }
+  static constexpr ModuleSlot End() { return {}; }
+  static constexpr ModuleSlot Create(CreateFunction create) {
+    return {.kind = Kind::kCreate, .create = create};
+  }
+  static constexpr ModuleSlot Exec(ExecFunction exec) { return {.kind = Kind::kExec, .exec = exec}; }
   static constexpr ModuleSlot Interpreters(MultipleInterpreters support) {
-    return {Kind::kMultipleInterpreters, nullptr, nullptr, static_cast<uint8_t>(support)};
+    return {.kind = Kind::kMultipleInterpreters, .value = static_cast<size_t>(support)};
   }
   static constexpr ModuleSlot Gil(GilUse use) {
-    return {Kind::kGil, nullptr, nullptr, static_cast<uint8_t>(use)};
+    return {.kind = Kind::kGil, .value = static_cast<size_t>(use)};
   }
+  // For messages; the module is called what it is imported as.
+  static constexpr ModuleSlot Name(const char* name) { return {.kind = Kind::kName, .name = name}; }
+  static constexpr ModuleSlot StateSize(size_t bytes) { return {.kind = Kind::kStateSize, .value = bytes}; }
+  static constexpr ModuleSlot Clear(ClearFunction clear) { return {.kind = Kind::kClear, .clear = clear}; }
 
-  Kind kind;
-  CreateFunction create;
-  ExecFunction exec;
-  uint8_t value;
+  Kind kind = Kind::kEnd;
+  CreateFunction create = nullptr;
+  ExecFunction exec = nullptr;
+  ClearFunction clear = nullptr;
+  const char* name = nullptr;
+  size_t value = 0;
 };
 
 // Of static storage duration. Slots: at most one of each kind but kExec, which run in order.
@@ -64,7 +103,12 @@ struct ModuleDef {
   size_t state_size = 0;                 // per interpreter, zeroed before the first kExec
   void (*clear)(void* state) = nullptr;  // when the module dies or its interpreter ends
   absl::Span<const ModuleSlot> slots = {};
+  bool from_slots = false;  // made by DefFromSlots
 };
+
+// The definition that an array of slots, ended by kEnd, amounts to: `name` unless a slot has one. Its slots stay
+// where they are. SystemError for two slots of a kind that may be there once.
+absl::StatusOr<ModuleDef> DefFromSlots(const ModuleSlot* slots, const char* name);
 
 // The slots of a definition, checked. SystemError with CPython's text for a bad combination.
 struct ModuleDefSlots {
@@ -109,10 +153,31 @@ class ModuleInit {
 };
 
 using ModuleInitFunction = void (*)(ModuleInit& init);
+using ModuleExportFunction = const ModuleSlot* (*)();
 
-// The symbol that a native module's shared object exports.
+// The symbols that a native module's shared object exports: the last, and one of the others.
 inline constexpr char kModuleInitSymbol[] = "PyrtModuleInit";
+inline constexpr char kModuleExportSymbol[] = "PyrtModuleExport";
+inline constexpr char kModuleAbiSymbol[] = "PyrtModuleAbi";
 
 }  // namespace pyrt::inline PYRT_VARIANT
+
+#define PYRT_EXPORT_MODULE_ABI                                                         \
+  extern "C" {                                                                         \
+  extern __attribute__((visibility("default"))) const ::pyrt::ModuleAbi PyrtModuleAbi; \
+  const ::pyrt::ModuleAbi PyrtModuleAbi = ::pyrt::kModuleAbi;                          \
+  }
+
+// Exactly one of these, once, outside any namespace, in a shared object that is a native module.
+#define PYRT_MODULE_INIT(...)                                                                       \
+  PYRT_EXPORT_MODULE_ABI                                                                            \
+  extern "C" __attribute__((visibility("default"))) void PyrtModuleInit(::pyrt::ModuleInit& init) { \
+    (__VA_ARGS__)(init);                                                                            \
+  }
+#define PYRT_MODULE_EXPORT(slots)                                                                  \
+  PYRT_EXPORT_MODULE_ABI                                                                           \
+  extern "C" __attribute__((visibility("default"))) const ::pyrt::ModuleSlot* PyrtModuleExport() { \
+    return slots;                                                                                  \
+  }
 
 #endif  // PYRT_IMPORTLOCK_MODULE_DEF_H_

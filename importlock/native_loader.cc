@@ -12,26 +12,33 @@ class NativeModule final : public Module {
  public:
   NativeModule(const Ref<ModuleSpec>& spec, const ModuleDef& the_def)
       : Module(spec->name(), spec), def(the_def) {}
-  const ModuleDef& def;
+  const ModuleDef def;
 };
 
-class InitLoader final : public Loader {
+// Source: a ModuleInitFunction or the slots.
+template <typename Source>
+class NativeLoader final : public Loader {
  public:
-  InitLoader(NativeModules& owner, ModuleInitFunction init) : owner_(owner), init_(init) {}
+  NativeLoader(NativeModules& owner, Source source) : owner_(owner), source_(source) {}
 
   absl::StatusOr<Ref<Object>> Create(const Ref<ModuleSpec>& spec) override {
-    return owner_.Create(init_, spec);
+    return owner_.Create(source_, spec);
   }
   absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>& module) override {
-    auto* const native = dynamic_cast<NativeModule*>(module.get());
-    return native == nullptr ? absl::OkStatus() : owner_.Exec(native->def, module);
+    return owner_.Exec(module);
   }
   const char* TypeName() const override { return "NativeLoader"; }
 
  private:
   NativeModules& owner_;
-  const ModuleInitFunction init_;
+  const Source source_;
 };
+
+// What each interpreter's copy of a single-phase module has of its own.
+bool BelongsToTheImport(std::string_view attribute) {
+  return attribute == "__spec__" || attribute == "__loader__" || attribute == "__name__" ||
+         attribute == "__package__" || attribute == "__file__";
+}
 
 }  // namespace
 
@@ -55,7 +62,13 @@ size_t ExtensionCache::size() const {
   return extensions_.size();
 }
 
-Ref<Loader> NativeModules::LoaderFor(ModuleInitFunction init) { return MakeRef<InitLoader>(*this, init); }
+Ref<Loader> NativeModules::LoaderFor(ModuleInitFunction init) {
+  return MakeRef<NativeLoader<ModuleInitFunction>>(*this, init);
+}
+
+Ref<Loader> NativeModules::LoaderFor(const ModuleSlot* slots) {
+  return MakeRef<NativeLoader<const ModuleSlot*>>(*this, slots);
+}
 
 absl::StatusOr<int> NativeModules::OverrideMultiInterpExtensionsCheck(int override) {
   if (host_.IsMainInterpreter()) {
@@ -80,70 +93,109 @@ absl::Status NativeModules::CheckCompatible(const Ref<ModuleSpec>& spec, bool co
                                   "module " + spec->name() + " does not support loading in subinterpreters");
 }
 
-absl::Status NativeModules::SettleGil(bool enabled, GilUse use, const Ref<ModuleSpec>& spec) {
-  if (!enabled) return absl::OkStatus();
-  if (use == GilUse::kNotUsed) {
-    host_.DisableGilAfterImport();
-    return absl::OkStatus();
+// The GIL of a GIL-disabled build while a module is created: on, and off again at the end unless Settle keeps it.
+class NativeModules::ImportGil {
+ public:
+  explicit ImportGil(ImportHost& host, bool wanted = true)
+      : host_(host), enabled_(!kGilEnabled && wanted && host.EnableGilForImport()) {}
+  ~ImportGil() {
+    if (enabled_) host_.DisableGilAfterImport();
   }
-  host_.KeepGilEnabled();
-  return host_.Warn(ErrorType::RuntimeWarning(),
-                    "The global interpreter lock (GIL) has been enabled to load module '" + spec->name() +
-                        "', which has not declared that it can run safely without the GIL. To override this "
-                        "behavior and keep the GIL disabled (at your own risk), run with PYTHON_GIL=0 or "
-                        "-Xgil=0.");
-}
+  ImportGil(const ImportGil&) = delete;
+  ImportGil& operator=(const ImportGil&) = delete;
+
+  // The module exists: now it counts what it has said. CPython: _PyImport_CheckGILState.
+  absl::Status Settle(GilUse use, const std::string& name) {
+    if (!enabled_ || use == GilUse::kNotUsed) return absl::OkStatus();
+    enabled_ = false;
+    if (!host_.KeepGilEnabled()) return absl::OkStatus();
+    return host_.Warn(ErrorType::RuntimeWarning(),
+                      "The global interpreter lock (GIL) has been enabled to load module '" + name +
+                          "', which has not declared that it can run safely without the GIL. To override "
+                          "this behavior and keep "
+                          "the GIL disabled (at your own risk), run with PYTHON_GIL=0 or -Xgil=0.");
+  }
+
+ private:
+  ImportHost& host_;
+  bool enabled_;
+};
 
 absl::StatusOr<Ref<Object>> NativeModules::Create(ModuleInitFunction init, const Ref<ModuleSpec>& spec) {
   if (init == nullptr) {
     return internal::ImportErrorFor(spec->name(), "cannot re-init module " + ReprOfString(spec->name()));
   }
-  const std::string key = spec->origin() + ":" + spec->name();
-  if (const auto cached = cache_.Find(key)) {
+  const auto cached = cache_.Find(spec->origin() + ":" + spec->name());
+  // Of one that has run before it is known what it needs: the same in every interpreter that loads it.
+  ImportGil gil(host_, cached == nullptr || cached->gil == GilUse::kUsed);
+  GilUse use = GilUse::kUsed;
+  absl::StatusOr<Ref<Object>> module;
+  if (cached == nullptr) {
+    module = CreateFrom(init, spec, use);
+  } else {
     if (absl::Status status = CheckCompatible(spec, false); !status.ok()) return status;
-    // A module that needs the GIL needs it in every interpreter that loads it.
-    const bool enabled = !kGilEnabled && cached->gil == GilUse::kUsed && host_.EnableGilForImport();
-    if (absl::Status status = SettleGil(enabled, cached->gil, spec); !status.ok()) return status;
-    return SinglePhase(key, init, spec, nullptr);
+    use = cached->gil;
+    module = CopyOf(*cached, spec);
   }
+  if (!module.ok()) return module;
+  if (absl::Status settled = gil.Settle(use, spec->name()); !settled.ok()) return settled;
+  return module;
+}
 
-  // With the GIL, as long as the module has not said that it can do without. The init function of a
-  // single-phase module may run in the main interpreter only, and which kind it is turns out by running it: so
-  // it runs there (IL-69). A definition is static and serves everywhere.
-  const bool gil_enabled = !kGilEnabled && host_.EnableGilForImport();
-  ModuleInit answer(spec);
-  absl::Status status;
+absl::StatusOr<Ref<Object>> NativeModules::Create(const ModuleSlot* slots, const Ref<ModuleSpec>& spec) {
+  const absl::StatusOr<ModuleDef> def = DefFromSlots(slots, spec->name().c_str());
+  if (!def.ok()) return def.status();
+  const absl::StatusOr<ModuleDefSlots> parsed = ModuleDefSlots::Parse(*def);
+  if (!parsed.ok()) return parsed.status();
+  ImportGil gil(host_, parsed->gil == GilUse::kUsed);
+  absl::StatusOr<Ref<Object>> module = FromDef(*def, spec);
+  if (!module.ok()) return module;
+  if (absl::Status settled = gil.Settle(parsed->gil, spec->name()); !settled.ok()) return settled;
+  return module;
+}
+
+// The init function of a single-phase module may run in the main interpreter only, and which kind it is turns out by
+// running it: so it runs there (IL-69). A definition is static and serves everywhere; what a single-phase module has
+// made belongs to the main interpreter and never leaves it, but for the cache's values.
+absl::StatusOr<Ref<Object>> NativeModules::CreateFrom(ModuleInitFunction init, const Ref<ModuleSpec>& spec,
+                                                      GilUse& gil) {
+  const bool is_main = host_.IsMainInterpreter();
+  const ModuleDef* def = nullptr;
+  Ref<Object> module;  // single-phase, in the main interpreter
+  std::shared_ptr<const ExtensionCache::Extension> extension;
   const auto run = [&] {
+    ModuleInit answer(spec);
     init(answer);
-    return answer.Check();
+    if (absl::Status status = answer.Check(); !status.ok()) return status;
+    def = answer.def();
+    gil = answer.gil();
+    if (def != nullptr) return absl::OkStatus();
+    if (const Module* const made = AsModule(answer.module())) {
+      // Into the cache before the check: it has run, and may not run again.
+      std::vector<Dict::Item> attributes = made->dict()->Snapshot();
+      std::erase_if(attributes, [](const Dict::Item& item) { return BelongsToTheImport(item.first); });
+      for (const Dict::Item& item : attributes) item.second->MakeImmortal();
+      extension = cache_.Add(spec->origin() + ":" + spec->name(), {std::move(attributes), gil});
+    }
+    if (is_main) module = answer.module();
+    return absl::OkStatus();
   };
-  status = host_.IsMainInterpreter() ? run() : host_.RunInMainInterpreter(run);
-  if (!status.ok()) {
-    if (gil_enabled) host_.DisableGilAfterImport();
-    return status;
+  if (absl::Status status = is_main ? run() : host_.RunInMainInterpreter(run); !status.ok()) return status;
+
+  if (def != nullptr) {
+    const absl::StatusOr<ModuleDefSlots> slots = ModuleDefSlots::Parse(*def);
+    if (!slots.ok()) return slots.status();
+    gil = slots->gil;
+    return FromDef(*def, spec);
   }
-  GilUse use = answer.gil();
-  if (answer.def() != nullptr) {
-    const absl::StatusOr<ModuleDefSlots> slots = ModuleDefSlots::Parse(*answer.def());
-    if (!slots.ok()) {
-      if (gil_enabled) host_.DisableGilAfterImport();
-      return slots.status();
-    }
-    use = slots->gil;
+  if (is_main) return module;
+  if (absl::Status status = CheckCompatible(spec, false); !status.ok()) return status;
+  if (extension == nullptr) {
+    return internal::ImportErrorFor(spec->name(), "module " + spec->name() +
+                                                      " is no module object and cannot be copied into a "
+                                                      "subinterpreter");
   }
-  if (answer.def() == nullptr) {
-    // Into the cache before the check: it has run, and may not run again.
-    if (const Module* const module = AsModule(answer.module())) {
-      cache_.Add(key, {module->dict()->Snapshot(), use});
-    }
-    if (absl::Status compatible = CheckCompatible(spec, false); !compatible.ok()) {
-      if (gil_enabled) host_.DisableGilAfterImport();
-      return compatible;
-    }
-  }
-  if (absl::Status settled = SettleGil(gil_enabled, use, spec); !settled.ok()) return settled;
-  if (answer.def() != nullptr) return FromDef(*answer.def(), spec);
-  return SinglePhase(key, init, spec, &answer);
+  return CopyOf(*extension, spec);
 }
 
 absl::StatusOr<Ref<Object>> NativeModules::FromDef(const ModuleDef& def, const Ref<ModuleSpec>& spec) {
@@ -165,31 +217,21 @@ absl::StatusOr<Ref<Object>> NativeModules::FromDef(const ModuleDef& def, const R
   return Ref<Object>(MakeRef<NativeModule>(spec, def));
 }
 
-absl::Status NativeModules::Exec(const ModuleDef& def, const Ref<Object>& module) {
-  Module* const native = AsModule(module);
-  if (native->state() == nullptr) native->AllocateState(def.state_size, def.clear);  // not on reload
-  for (const ModuleSlot& slot : def.slots) {
+absl::Status NativeModules::Exec(const Ref<Object>& module) {
+  auto* const native = dynamic_cast<NativeModule*>(module.get());
+  if (native == nullptr || native->state() != nullptr) return absl::OkStatus();
+  native->AllocateState(native->def.state_size, native->def.clear);
+  for (const ModuleSlot& slot : native->def.slots) {
     if (slot.kind != ModuleSlot::Kind::kExec) continue;
     if (absl::Status status = slot.exec(module); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<Ref<Object>> NativeModules::SinglePhase(const std::string& key, ModuleInitFunction,
-                                                       const Ref<ModuleSpec>& spec,
-                                                       const ModuleInit* answered) {
-  // The module that the init function made belongs to the main interpreter.
-  if (answered != nullptr && (host_.IsMainInterpreter() || AsModule(answered->module()) == nullptr)) {
-    return answered->module();
-  }
-  const auto cached = cache_.Find(key);
+Ref<Object> NativeModules::CopyOf(const ExtensionCache::Extension& extension, const Ref<ModuleSpec>& spec) {
   Ref<Module> module = Module::New(spec->name(), spec);
-  for (const Dict::Item& item : cached->attributes) {
-    const bool is_of_the_import = item.first == "__spec__" || item.first == "__loader__" ||
-                                  item.first == "__name__" || item.first == "__package__";
-    if (!is_of_the_import) module->dict()->Set(item.first, item.second);
-  }
-  return Ref<Object>(std::move(module));
+  for (const Dict::Item& item : extension.attributes) module->dict()->Set(item.first, item.second);
+  return module;
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

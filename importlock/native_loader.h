@@ -1,10 +1,13 @@
 // NativeLoader: makes modules from init functions, with the checks that subinterpreters and the GIL need.
 //
-//   init function   in a GIL-disabled build with the GIL on, until the module has said that it does not need it;
-//                   if it does not say so, the GIL stays on, with a RuntimeWarning (GI-36)
-//   multi-phase     definition -> compatibility check -> state -> create slot, exec slots; per interpreter
-//   single-phase    check -> runs once in the process, attached to the main interpreter -> cached; every
-//                   interpreter gets a module with a copy of its dictionary
+//   init function   in a GIL-disabled build with the GIL on, until the module has been created and has said that it
+//                   does not need it; if it does not say so, the GIL stays on, with a RuntimeWarning the first
+//                   time (GI-31, GI-36). A module that cannot be created leaves the GIL as it was
+//   multi-phase     definition, or exported slots (PEP 793) -> compatibility check -> create slot -> state -> exec
+//                   slots; per interpreter
+//   single-phase    runs once in the process, attached to the main interpreter -> cached -> check; every other
+//                   interpreter gets a module with a copy of its dictionary, whose values become immortal because
+//                   interpreters share them
 //
 // The check (IL-67): in a subinterpreter that asks for it (its configuration, or the override) a module must be
 // multi-phase and support several interpreters, with their own GIL if this one has its own; otherwise
@@ -61,23 +64,31 @@ class NativeModules {
   NativeModules(const NativeModules&) = delete;
   NativeModules& operator=(const NativeModules&) = delete;
 
-  // A loader for modules that `init` makes. Null `init`: an ImportError when it is used.
+  // A loader for modules that `init` makes, or that `slots` (ended by kEnd) describe. Null `init`: an ImportError
+  // when it is used.
   Ref<Loader> LoaderFor(ModuleInitFunction init);
+  Ref<Loader> LoaderFor(const ModuleSlot* slots);
 
   // -1 no check, +1 check, 0 as configured. Returns the value before; RuntimeError with CPython's text in the
   // main interpreter and in a GIL-disabled build. CPython: _imp._override_multi_interp_extensions_check.
   absl::StatusOr<int> OverrideMultiInterpExtensionsCheck(int override);
   bool ChecksExtensions() const;
 
+  // A new module, not yet executed and in no table. CPython: PyImport_CreateModuleFromInitfunc,
+  // PyModule_FromSlotsAndSpec.
   absl::StatusOr<Ref<Object>> Create(ModuleInitFunction init, const Ref<ModuleSpec>& spec);
-  absl::Status Exec(const ModuleDef& def, const Ref<Object>& module);
+  absl::StatusOr<Ref<Object>> Create(const ModuleSlot* slots, const Ref<ModuleSpec>& spec);
+  // Makes the state and runs the exec slots; nothing for a module that has its state already (reload), or that
+  // is not one of Create's multi-phase modules. CPython: PyModule_ExecDef, _imp.exec_dynamic.
+  absl::Status Exec(const Ref<Object>& module);
 
  private:
+  class ImportGil;
+
+  absl::StatusOr<Ref<Object>> CreateFrom(ModuleInitFunction init, const Ref<ModuleSpec>& spec, GilUse& gil);
   absl::Status CheckCompatible(const Ref<ModuleSpec>& spec, bool compatible) const;
   absl::StatusOr<Ref<Object>> FromDef(const ModuleDef& def, const Ref<ModuleSpec>& spec);
-  absl::StatusOr<Ref<Object>> SinglePhase(const std::string& key, ModuleInitFunction init,
-                                          const Ref<ModuleSpec>& spec, const ModuleInit* answered);
-  absl::Status SettleGil(bool enabled, GilUse use, const Ref<ModuleSpec>& spec);
+  static Ref<Object> CopyOf(const ExtensionCache::Extension& extension, const Ref<ModuleSpec>& spec);
 
   ImportHost& host_;
   ExtensionCache& cache_;

@@ -106,10 +106,65 @@ TEST_F(NativeModulesTest, MultiPhaseWithState) {
   EXPECT_EQ(states_cleared, 1) << "once";
 }
 
-TEST_F(NativeModulesTest, ReloadKeepsTheState) {
+TEST_F(NativeModulesTest, ReloadDoesNothingToAModuleThatHasItsState) {
   ASSERT_EQ(ImportWith(kInitPlain), "OK");
   ASSERT_TRUE(interpreter.importer->Reload(*result).ok());
-  EXPECT_EQ(static_cast<SpamState*>(AsModule(*result)->state())->counter, 2);
+  EXPECT_EQ(static_cast<SpamState*>(AsModule(*result)->state())->counter, 1);
+}
+
+TEST_F(NativeModulesTest, PEP793_SlotsWithoutADefinition) {
+  const auto import = [&](const ModuleSlot* slots) {
+    class SlotsFinder final : public Finder {
+     public:
+      SlotsFinder(NativeModules& native, const ModuleSlot* slots) : native_(native), slots_(slots) {}
+      absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>*,
+                                               const Object*) override {
+        ModuleSpec::Options options;
+        options.loader = native_.LoaderFor(slots_);
+        return ModuleSpec::New(name, std::move(options));
+      }
+
+     private:
+      NativeModules& native_;
+      const ModuleSlot* const slots_;
+    };
+    interpreter.importer->set_meta_path(List::Of({Ref<Object>(MakeRef<SlotsFinder>(native, slots))}));
+    result = interpreter.importer->Import("m");
+    return MessageOf(result);
+  };
+  static constexpr ModuleSlot kGood[] = {
+      ModuleSlot::Name("spam"),          ModuleSlot::StateSize(sizeof(SpamState)),
+      ModuleSlot::Exec(&FillSpam),       ModuleSlot::Clear([](void*) { ++states_cleared; }),
+      ModuleSlot::Gil(GilUse::kNotUsed), ModuleSlot::End()};
+  ASSERT_EQ(import(kGood), "OK");
+  EXPECT_EQ(AsModule(*result)->name(), "m");
+  EXPECT_EQ(static_cast<SpamState*>(AsModule(*result)->state())->counter, 1);
+  EXPECT_EQ(host.gil_events, "") << "what it needs is known before anything of it runs";
+  interpreter.importer->modules().Remove("m");
+  result = absl::UnknownError("");
+  interpreter.delayed.FreeAll();
+  EXPECT_EQ(states_cleared, 1);
+  static constexpr ModuleSlot kTwice[] = {ModuleSlot::Name("spam"), ModuleSlot::StateSize(1),
+                                          ModuleSlot::StateSize(2), ModuleSlot::End()};
+  EXPECT_EQ(import(kTwice), "SystemError: module spam has more than one state size slot");
+  static constexpr ModuleSlot kNothing[] = {ModuleSlot::End()};
+  EXPECT_EQ(import(kNothing), "OK");
+}
+
+TEST_F(NativeModulesTest, DescriptionsAreNoSlotsOfADefinition) {
+  static constexpr ModuleSlot kSlots[] = {ModuleSlot::StateSize(8)};
+  static constexpr ModuleDef kDef = {"odd", 0, nullptr, absl::Span<const ModuleSlot>(kSlots)};
+  EXPECT_EQ(ImportWith([](ModuleInit& init) { init.Return(kDef); }),
+            "SystemError: module odd uses unknown slot ID 6");
+}
+
+TEST(ModuleAbiTest, OnlyWhatWasBuiltForThisBuild) {
+  EXPECT_TRUE(CheckModuleAbi(kModuleAbi, "m").ok());
+  EXPECT_EQ(MessageOf(CheckModuleAbi({kModuleAbi.version, !kGilEnabled}, "m")),
+            kGilEnabled ? "ImportError: m: only compatible with free-threaded CPython"
+                        : "ImportError: m: incompatible with free-threaded CPython");
+  EXPECT_EQ(MessageOf(CheckModuleAbi({99, kGilEnabled}, "m")),
+            "ImportError: m: incompatible ABI version (99)");
 }
 
 TEST_F(NativeModulesTest, IL60_AnswersThatContradictThemselves) {
@@ -201,6 +256,23 @@ TEST_F(NativeModulesTest, B117_SinglePhaseRunsOnceAndInTheMainInterpreter) {
   EXPECT_EQ(cache.size(), 1u);
 }
 
+// Its init function imports the module it is about to make.
+TEST_F(NativeModulesTest, gh123880_ASinglePhaseModuleThatImportsItselfHasOneEntry) {
+  static Importer* importer;
+  importer = interpreter.importer.get();
+  static int depth;
+  depth = 0;
+  EXPECT_EQ(ImportWith([](ModuleInit& init) {
+              if (++depth == 1) {
+                EXPECT_TRUE(importer->Import("m").ok());
+              }
+              InitSinglePhase(init);
+            }),
+            "OK");
+  EXPECT_EQ(cache.size(), 1u);
+  EXPECT_EQ(interpreter.importer->Import("m").value(), *result);
+}
+
 TEST_F(NativeModulesTest, GI36_AModuleThatNeedsTheGilTurnsItOn) {
   ASSERT_EQ(ImportWith(kInitNeedsGil), "OK");
   if constexpr (kGilEnabled) {
@@ -208,6 +280,9 @@ TEST_F(NativeModulesTest, GI36_AModuleThatNeedsTheGilTurnsItOn) {
     EXPECT_THAT(host.warnings, IsEmpty());
   } else {
     EXPECT_EQ(host.gil_events, "+!") << "enabled for the import, kept";
+    interpreter.importer->modules().Remove("m");
+    ASSERT_EQ(ImportWith(kInitNeedsGil), "OK");
+    EXPECT_EQ(host.gil_events, "+!+!") << "the warning comes once (GI-31)";
     EXPECT_THAT(
         host.warnings,
         ElementsAre("RuntimeWarning: The global interpreter lock (GIL) has been enabled to load module 'm', "
@@ -224,6 +299,11 @@ TEST_F(NativeModulesTest, GI36_OneThatDoesNotOrFailsTurnsItOffAgain) {
   EXPECT_EQ(ImportWith(&InitFails), "ValueError: no");
   EXPECT_EQ(host.gil_events, kGilEnabled ? "" : "+-+-");
   interpreter.importer->modules().Remove("m");
+  host.is_main = false, host.checks_extensions = host.owns_gil = true;
+  EXPECT_EQ(ImportWith(kInitNeedsGil), "ImportError: module m does not support loading in subinterpreters");
+  EXPECT_EQ(host.gil_events, kGilEnabled ? "" : "+-+-+-") << "refused: not for good, and no warning";
+  host.gil_events.resize(kGilEnabled ? 0 : 4);
+  host.is_main = true, host.checks_extensions = host.owns_gil = false;
   host.gil_may_be_enabled = false;  // PYTHON_GIL=0
   EXPECT_EQ(ImportWith(kInitNeedsGil), "OK");
   EXPECT_EQ(host.gil_events, kGilEnabled ? "" : "+-+-+");

@@ -6,7 +6,9 @@
 
 #include <utility>
 
+#include "pyrt/importlock/internal/finder_protocol.h"
 #include "pyrt/importlock/internal/import_errors.h"
+#include "pyrt/runtime/object/error.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -32,16 +34,23 @@ class SharedObjectLoader final : public Loader {
   absl::StatusOr<Ref<Object>> Create(const Ref<ModuleSpec>& spec) override {
     void* const handle = dlopen(spec->origin().c_str(), flags_);
     if (handle == nullptr) return ErrorWithPath(spec, dlerror());
+    const auto slots = reinterpret_cast<ModuleExportFunction>(dlsym(handle, kModuleExportSymbol));
     const auto init = reinterpret_cast<ModuleInitFunction>(dlsym(handle, kModuleInitSymbol));
-    if (init == nullptr) {
+    if (slots == nullptr && init == nullptr) {
       return ErrorWithPath(spec, std::string("dynamic module does not define module export function (") +
-                                     kModuleInitSymbol + ")");
+                                     kModuleExportSymbol + " or " + kModuleInitSymbol + ")");
     }
-    inner_ = native_.LoaderFor(init);
-    return inner_->Create(spec);
+    // Before anything of it runs: it may see all objects with another layout.
+    const auto* const abi = static_cast<const ModuleAbi*>(dlsym(handle, kModuleAbiSymbol));
+    if (abi == nullptr) {
+      return ErrorWithPath(spec, spec->name() + ": no ABI information (" + kModuleAbiSymbol + ")");
+    }
+    if (absl::Status status = CheckModuleAbi(*abi, spec->name()); !status.ok()) return status;
+    if (slots != nullptr) return native_.Create(slots(), spec);
+    return native_.Create(init, spec);
   }
-  absl::Status Exec(const Ref<ModuleSpec>& spec, const Ref<Object>& module) override {
-    return inner_ ? inner_->Exec(spec, module) : absl::OkStatus();
+  absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>& module) override {
+    return native_.Exec(module);
   }
   const char* TypeName() const override { return "ExtensionFileLoader"; }
 
@@ -54,7 +63,6 @@ class SharedObjectLoader final : public Loader {
 
   NativeModules& native_;
   const int flags_;
-  Ref<Loader> inner_;
 };
 
 bool IsDirectory(const std::string& path) {
@@ -101,9 +109,50 @@ std::shared_ptr<const PathFinder::Listing> PathFinder::ListingOf(const std::stri
 }
 
 void PathFinder::InvalidateCaches() {
-  std::map<std::string, std::shared_ptr<const Listing>> old;
-  const MutexLock lock(mutex_);
-  old.swap(listings_);
+  {
+    std::map<std::string, std::shared_ptr<const Listing>> old;
+    const MutexLock lock(mutex_);
+    old.swap(listings_);
+  }
+  const Ref<Object> cache = SysValue("path_importer_cache", path_importer_cache_);
+  const Dict* const dict = As<Dict>(cache);
+  if (dict == nullptr) return;
+  for (const Dict::Item& item : dict->Snapshot()) {
+    if (IsNone(item.second)) {
+      static_cast<void>(As<Dict>(cache)->Pop(item.first));
+    } else if (const absl::StatusOr<Ref<Object>> invalidate = item.second->GetAttr("invalidate_caches");
+               invalidate.ok()) {
+      (*invalidate)->Call({}).status().IgnoreError();
+    }
+  }
+}
+
+Ref<Object> PathFinder::SysValue(const char* name, const Ref<Object>& own) const {
+  Ref<Object> value = options_.host == nullptr ? nullptr : options_.host->SysValue(name);
+  return value ? value : own;
+}
+
+absl::StatusOr<Ref<Object>> PathFinder::EntryFinder(const std::string& entry) {
+  const Ref<Object> hooks = SysValue("path_hooks", path_hooks_);
+  const List* const list = As<List>(hooks);
+  if (list == nullptr || list->size() == 0) return Ref<Object>();
+  const Ref<Object> cache = SysValue("path_importer_cache", path_importer_cache_);
+  Dict* const known = As<Dict>(cache);
+  if (known != nullptr) {
+    if (Ref<Object> finder = known->Get(entry)) return IsNone(finder) ? Ref<Object>() : finder;
+  }
+  Ref<Object> finder = None();
+  const Ref<Object> argument[] = {String::Of(entry)};
+  for (const Ref<Object>& hook : list->Snapshot()) {
+    absl::StatusOr<Ref<Object>> made = hook->Call(argument);
+    if (made.ok()) {
+      finder = *std::move(made);
+      break;
+    }
+    if (!IsError(made.status(), ErrorType::ImportError())) return made;
+  }
+  if (known != nullptr) known->Set(entry, finder);
+  return IsNone(finder) ? Ref<Object>() : finder;
 }
 
 uint64_t PathFinder::listings() const {
@@ -158,24 +207,39 @@ Ref<ModuleSpec> PathFinder::FindIn(const std::string& directory, std::string_vie
 }
 
 absl::StatusOr<Ref<ModuleSpec>> PathFinder::FindSpec(std::string_view name,
-                                                     const std::vector<std::string>* path, const Object*) {
+                                                     const std::vector<std::string>* path,
+                                                     const Object* target) {
   const std::string_view tail = LastComponentOf(name);
   // What no file can be called: it would name a directory, climb out of one, or end a C string early.
   if (tail.empty() || tail.find('/') != std::string_view::npos || tail.find('\0') != std::string_view::npos) {
     return Ref<ModuleSpec>();
   }
-  std::vector<std::string> namespaces;
-  const auto ask = [&](const std::string& directory) { return FindIn(directory, name, namespaces); };
+  std::vector<std::string> entries;
   if (path != nullptr) {
-    for (const std::string& directory : *path) {
-      if (Ref<ModuleSpec> spec = ask(directory)) return spec;
-    }
+    entries = *path;
   } else {
-    for (const Ref<Object>& item : path_->Snapshot()) {
-      const String* const directory = As<String>(item);
-      if (directory == nullptr) continue;
-      if (Ref<ModuleSpec> spec = ask(directory->value())) return spec;
+    const Ref<Object> top = SysValue("path", path_);
+    const List* const list = As<List>(top);
+    if (list == nullptr) return Ref<ModuleSpec>();  // None: nothing is searched
+    for (const Ref<Object>& item : list->Snapshot()) {
+      if (const String* const entry = As<String>(item)) entries.push_back(entry->value());
     }
+  }
+  std::vector<std::string> namespaces;
+  for (const std::string& entry : entries) {
+    const absl::StatusOr<Ref<Object>> finder = EntryFinder(entry);
+    if (!finder.ok()) return finder.status();
+    if (!*finder) {
+      if (Ref<ModuleSpec> spec = FindIn(entry, name, namespaces)) return spec;
+      continue;
+    }
+    absl::StatusOr<Ref<ModuleSpec>> spec = internal::AskPathEntryFinder(*finder, name, target);
+    if (!spec.ok()) return spec;
+    if (!*spec) continue;
+    if ((*spec)->loader()) return spec;
+    // Without a loader: its portion of a namespace package.
+    if (!(*spec)->is_package()) return internal::ImportErrorFor(name, "spec missing loader");
+    namespaces.insert(namespaces.end(), (*spec)->search_path().begin(), (*spec)->search_path().end());
   }
   if (namespaces.empty()) return Ref<ModuleSpec>();
   ModuleSpec::Options options;

@@ -8,6 +8,10 @@
 //   b<suffix>            a module, suffixes in order
 //   b/                   a namespace package, if no directory of the path has one of the above
 //
+// An entry of the search path may be no directory at all: sys.path_hooks are asked first, in order, for a finder of
+// the entry (an ImportError means no), once per entry: the answer is kept in sys.path_importer_cache, None if no hook
+// wants it. Without path hooks nothing is cached there.
+//
 // A directory's listing is cached and read again when its modification time changes, or after InvalidateCaches.
 // Directory times are coarse: a file that appears in the same tick in which the directory was read may be
 // missed until then, as in CPython.
@@ -28,6 +32,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "pyrt/importlock/import_host.h"
 #include "pyrt/importlock/module.h"
 #include "pyrt/importlock/native_loader.h"
 #include "pyrt/runtime/config/config.h"
@@ -53,16 +58,24 @@ class PathFinder final : public Finder {
     std::string native_suffix = ".so";  // "" for none
     NativeModules* native = nullptr;    // null: no native modules
     int dlopen_flags = 0;               // 0: RTLD_NOW
+    // Asked for sys.path, path_hooks and path_importer_cache; null, or where it has none: the finder's own.
+    ImportHost* host = nullptr;
+    Ref<List> path_hooks;
   };
 
   // `path` is sys.path, for top-level modules.
-  PathFinder(Ref<List> path, Options options) : path_(std::move(path)), options_(std::move(options)) {}
+  PathFinder(Ref<List> path, Options options)
+      : path_(std::move(path)),
+        path_hooks_(options.path_hooks ? std::move(options.path_hooks) : List::Of()),
+        options_(std::move(options)) {}
 
   absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>* path,
                                            const Object* target) override;
 
-  // Forgets every listing. Attached, any thread.
+  // Forgets every listing and every entry that no hook wanted, and calls invalidate_caches() of the entries'
+  // finders. Attached, any thread. CPython: importlib.invalidate_caches.
   void InvalidateCaches();
+  const Ref<Dict>& path_importer_cache() const { return path_importer_cache_; }
   // How often a directory was listed, for tests.
   uint64_t listings() const;
 
@@ -74,6 +87,9 @@ class PathFinder final : public Finder {
     std::unordered_set<std::string> names;
   };
 
+  Ref<Object> SysValue(const char* name, const Ref<Object>& own) const;
+  // What a path hook has made for `entry`; null: none, look into the directory.
+  absl::StatusOr<Ref<Object>> EntryFinder(const std::string& entry);
   std::shared_ptr<const Listing> ListingOf(const std::string& directory);
   // The spec of `name` in this directory, or null; a directory without package file is added to `namespaces`.
   Ref<ModuleSpec> FindIn(const std::string& directory, std::string_view name,
@@ -82,6 +98,8 @@ class PathFinder final : public Finder {
                            const std::string& package_directory);
 
   const Ref<List> path_;
+  const Ref<List> path_hooks_;
+  const Ref<Dict> path_importer_cache_ = Dict::New();
   const Options options_;
   mutable Mutex mutex_;
   std::map<std::string, std::shared_ptr<const Listing>> listings_ PYRT_GUARDED_BY(mutex_);

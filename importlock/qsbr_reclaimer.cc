@@ -2,10 +2,18 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
-QsbrReclaimer::~QsbrReclaimer() PYRT_NO_THREAD_SAFETY_ANALYSIS {
-  while (first_ != nullptr) {
-    Retired* const retired = first_;
-    first_ = retired->next;
+QsbrReclaimer::~QsbrReclaimer() { FreeAll(); }
+
+void QsbrReclaimer::FreeAll() {
+  for (;;) {
+    Retired* retired;
+    {
+      const MutexLock lock(mutex_);
+      if (first_ == nullptr) return;
+      retired = first_;
+      first_ = retired->next;
+      --size_;
+    }
     retired->free(retired->object);  // may retire more
     delete retired;
   }

@@ -29,6 +29,7 @@ class QsbrReclaimer final : public Reclaimer {
   ~QsbrReclaimer();
 
   void Retire(void* object, void (*free)(void* object)) override;
+  void FreeAll() override;
 
   // Frees what no reader can see any more; the retirement queue of a quiet program. Attached, at a point
   // where the caller holds no pointer into a table. Returns how many objects still wait.
