@@ -1,5 +1,7 @@
 #include "pyrt/runtime/import_subsystem.h"
 
+#include <list>
+#include <memory>
 #include <utility>
 
 #include "pyrt/importlock/qsbr_reclaimer.h"
@@ -8,14 +10,31 @@
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/runtime.h"
+#include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/tstate/stop_the_world.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+// What outlives interpreters.
+struct Process {
+  ImportSubsystemOptions options;
+  ExtensionCache extensions;
+  std::shared_ptr<const InittabSnapshot> inittab;
+  Mutex mutex;
+  // Importers with threads in them that hang for ever: their stacks refer to it, and the parking lot to its locks.
+  std::list<Ref<Object>> lost PYRT_GUARDED_BY(mutex);
+};
+
+Process& TheProcess() {
+  static Process* const process = new Process;
+  return *process;
+}
+
 class InterpreterImportHost final : public ImportHost {
  public:
-  explicit InterpreterImportHost(Interpreter& interp) : interp_(interp) {
+  InterpreterImportHost(Interpreter& interp, const ImportSubsystemOptions& options)
+      : interp_(interp), options_(options) {
     const WaitHooks* const detach = ThreadState::DetachWhileWaiting();
     hooks_ = {.context = this,
               .before_park = detach->before_park,
@@ -46,6 +65,12 @@ class InterpreterImportHost final : public ImportHost {
   absl::Status Warn(const ErrorType& category, const std::string& message) override {
     return Runtime::Warn(category.name().c_str(), message.c_str());
   }
+  Ref<Object> SysValue(std::string_view name) override {
+    return options_.sys_value ? options_.sys_value(interp_, name) : nullptr;
+  }
+  void CollectGarbage() override {
+    if (interp_.gc().has_collector()) static_cast<void>(interp_.gc().Collect(GcSchedule::kGenerations - 1));
+  }
 
   bool IsMainInterpreter() override { return interp_.is_main(); }
   bool ChecksMultiInterpExtensions() override {
@@ -66,7 +91,7 @@ class InterpreterImportHost final : public ImportHost {
   }
 
   bool EnableGilForImport() override {
-    if constexpr (kGilEnabled) return false;
+    if (kGilEnabled || !options_.may_enable_gil) return false;
     ThreadState& thread = ThreadState::Get("_PyEval_EnableGILTransient");
     {
       StoppedWorld stopped(interp_.registry().threads());
@@ -79,13 +104,14 @@ class InterpreterImportHost final : public ImportHost {
     }
     return true;
   }
-  void KeepGilEnabled() override { interp_.gil().EnableForGood(); }
+  bool KeepGilEnabled() override { return interp_.gil().EnableForGood(); }
   void DisableGilAfterImport() override {
-    interp_.gil().RemoveEnableRequest(ThreadState::Get("_PyEval_DisableGIL").gil_holder());
+    static_cast<void>(interp_.gil().RemoveEnableRequest(ThreadState::Get("_PyEval_DisableGIL").gil_holder()));
   }
 
  private:
   Interpreter& interp_;
+  const ImportSubsystemOptions& options_;
   WaitHooks hooks_;
 };
 
@@ -103,43 +129,100 @@ struct ReclaimerFor<false> {
 // The importer and what it stands on, in the interpreter's table.
 class ImportState final : public Object {
  public:
-  explicit ImportState(Interpreter& interp)
-      : host_(interp),
+  ImportState(Interpreter& interp, Process& process)
+      : options_(process.options),
+        host_(interp, options_),
         reclaimer_(interp.threads().qsbr()),
-        importer_(MakeRef<Importer>(host_, reclaimer_.reclaimer)) {}
+        importer_(MakeRef<Importer>(host_, reclaimer_.reclaimer)),
+        native_(host_, process.extensions),
+        lazy_(*importer_) {
+    lazy_.set_mode(options_.lazy_imports);
+    if (options_.import_time > 0) {
+      importer_->import_time().Enable(options_.import_time_sink, options_.import_time);
+    }
+    for (const std::string& entry : options_.path) importer_->path()->Append(String::Of(entry));
+    std::vector<Ref<Object>> finders;
+    if (process.inittab != nullptr) finders.push_back(MakeRef<BuiltinFinder>(process.inittab, native_));
+    if (options_.frozen != nullptr) {
+      finders.push_back(MakeRef<FrozenFinder>(*options_.frozen, options_.use_frozen, options_.run_frozen));
+    }
+    if (options_.path_finder) {
+      PathFinder::Options paths;
+      paths.suffixes = options_.suffixes;
+      paths.native_suffix = options_.native_suffix;
+      paths.native = &native_;
+      paths.host = &host_;
+      paths.path_hooks = importer_->path_hooks();
+      finders.push_back(MakeRef<PathFinder>(importer_->path(), std::move(paths)));
+    }
+    importer_->meta_path()->Assign(std::move(finders));
+  }
 
   const char* TypeName() const override { return "ImportState"; }
   Importer& importer() { return *importer_; }
+  NativeModules& native() { return native_; }
+  LazyImports& lazy() { return lazy_; }
 
  private:
+  const ImportSubsystemOptions options_;  // of this life of the runtime
   InterpreterImportHost host_;
   ReclaimerFor<kGilEnabled> reclaimer_;
   const Ref<Importer> importer_;
+  NativeModules native_;
+  LazyImports lazy_;
 };
+
+ImportState* StateOf(Interpreter& interp) {
+  return static_cast<ImportState*>(interp.table(Interpreter::Table::kImporter).get());
+}
+
+absl::Status InitCore(void*, Interpreter& interp) {
+  Process& process = TheProcess();
+  if (interp.is_main()) {
+    process.inittab = process.options.inittab == nullptr ? nullptr : process.options.inittab->Freeze();
+  }
+  static_cast<void>(interp.set_table(Interpreter::Table::kImporter, MakeRef<ImportState>(interp, process)));
+  return absl::OkStatus();
+}
+
+void ClearInterpreter(void*, Interpreter& interp) {
+  Process& process = TheProcess();
+  if (interp.is_main() && process.options.inittab != nullptr) process.options.inittab->Thaw();
+  Ref<Object> state = interp.set_table(Interpreter::Table::kImporter, nullptr);
+  if (state == nullptr || !static_cast<ImportState*>(state.get())->importer().InUse()) return;
+  std::list<Ref<Object>> node;  // allocated before the lock
+  node.push_back(std::move(state));
+  const MutexLock lock(process.mutex);
+  process.lost.splice(process.lost.end(), node);
+}
 
 }  // namespace
 
 Importer* ImporterOf(Interpreter& interp) {
-  const Ref<Object> state = interp.table(Interpreter::Table::kImporter);
-  return state == nullptr ? nullptr : &static_cast<ImportState*>(state.get())->importer();
+  ImportState* const state = StateOf(interp);
+  return state == nullptr ? nullptr : &state->importer();
 }
 
-Subsystem ImportSubsystem() {
+NativeModules* NativeModulesOf(Interpreter& interp) {
+  ImportState* const state = StateOf(interp);
+  return state == nullptr ? nullptr : &state->native();
+}
+
+LazyImports* LazyImportsOf(Interpreter& interp) {
+  ImportState* const state = StateOf(interp);
+  return state == nullptr ? nullptr : &state->lazy();
+}
+
+Subsystem ImportSubsystem(ImportSubsystemOptions options) {
+  TheProcess().options = std::move(options);
   return {
       .name = "import",
-      .init_core =
-          [](void*, Interpreter& interp) {
-            static_cast<void>(interp.set_table(Interpreter::Table::kImporter, MakeRef<ImportState>(interp)));
-            return absl::OkStatus();
-          },
+      .init_core = &InitCore,
       .finalize_modules =
           [](void*, Interpreter& interp) {
             if (Importer* importer = ImporterOf(interp)) importer->Finalize();
           },
-      .clear_interpreter =
-          [](void*, Interpreter& interp) {
-            const Ref<Object> state = interp.set_table(Interpreter::Table::kImporter, nullptr);
-          },
+      .clear_interpreter = &ClearInterpreter,
       .before_fork = [](void*, Interpreter& interp) { ImporterOf(interp)->BeforeForkTakeImportLock(); },
       .before_fork_stopped = [](void*, Interpreter& interp) { ImporterOf(interp)->BeforeForkStopped(); },
       .after_fork_in_parent = [](void*, Interpreter& interp) { ImporterOf(interp)->AfterForkInParent(); },

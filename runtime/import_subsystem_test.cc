@@ -1,5 +1,8 @@
 #include "pyrt/runtime/import_subsystem.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <functional>
 #include <string>
 #include <string_view>
@@ -45,7 +48,13 @@ class BodyFinder final : public Finder {
 
 class ImportSubsystemTest : public testing::Test {
  public:
-  static void SetUpTestSuite() { Runtime::AddSubsystem(ImportSubsystem()); }
+  static void SetUpTestSuite() {
+    Runtime::AddSubsystem(ImportSubsystem());
+    // Its end comes before the importer's.
+    Runtime::AddSubsystem({.name = "last", .finalize_modules = [](void*, Interpreter&) {
+                             if (at_the_end) std::exchange(at_the_end, nullptr)();
+                           }});
+  }
   ~ImportSubsystemTest() override { Runtime::Finalize(); }
 
   static Importer& Start(ModuleBody body = [] { return absl::OkStatus(); }) {
@@ -54,6 +63,7 @@ class ImportSubsystemTest : public testing::Test {
     importer.set_meta_path(List::Of({MakeRef<BodyFinder>(std::move(body))}));
     return importer;
   }
+  static inline std::function<void()> at_the_end;
   static std::string ForkAnd(const std::function<int()>& body) {
     const auto pid = Fork::Run();
     if (!pid.ok()) return std::string(pid.status().message());
@@ -133,6 +143,135 @@ TEST_F(ImportSubsystemTest, B101_AForkInsideAModuleBodyMayGoOnInBothProcesses) {
   });
   EXPECT_TRUE(importer->Import("forks").ok());
   EXPECT_EQ(ended, "exit 0");
+}
+
+// The frames of the import are still there when everything else is gone.
+TEST_F(ImportSubsystemTest, ABodyMayFinalizeTheRuntime) {
+  for (const bool fails : {false, true}) {
+    EXPECT_EQ(InChild([&] {
+                Importer& importer = Start([&] {
+                  EXPECT_EQ(Runtime::Finalize(), 0);
+                  return fails ? Raise(ErrorType::ValueError(), "no") : absl::OkStatus();
+                });
+                const absl::Status status = importer.Import("m").status();
+                if (!IsError(status, fails ? ErrorType::ValueError() : ErrorType::KeyError())) return 1;
+                if (ThreadState::Current() != nullptr || Runtime::IsInitialized()) return 2;
+                return Start().Import("m").ok() && Runtime::Finalize() == 0 ? 0 : 3;
+              }),
+              "exit 0");
+  }
+}
+
+// IL-79: daemon threads that hang inside imports for good, in a body, in a finder, waiting for another's module.
+TEST_F(ImportSubsystemTest, IL79_TheEndDoesNotWaitForThreadsThatHangInImports) {
+  static Atomic<int> inside{0};
+  static Atomic<bool> leave{false};
+  inside.store(0, kRelaxed), leave.store(false, kRelaxed);
+  class HangingFinder final : public Finder {
+   public:
+    absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>*,
+                                             const Object*) override {
+      if (name == "hangs") Hang();
+      return Ref<ModuleSpec>();
+    }
+    static void Hang() {
+      inside.fetch_add(1, kRelease);
+      DetachedScope detached;
+      while (!leave.load(kAcquire)) YieldCpu();
+    }
+  };
+  Importer& importer = Start([] {
+    HangingFinder::Hang();
+    return absl::OkStatus();
+  });
+  const Ref<List> meta_path = importer.meta_path();
+  meta_path->Insert(0, MakeRef<HangingFinder>());
+  const ThreadOptions daemon = {.daemon = true};
+  ASSERT_TRUE(Thread::Start([&] { return importer.Import("slow").status(); }, daemon).ok());
+  {
+    DetachedScope detached;
+    ASSERT_TRUE(Eventually([] { return inside.load(kAcquire) == 1; }));
+  }
+  ASSERT_TRUE(Thread::Start([&] { return importer.Import("slow").status(); }, daemon).ok());
+  ASSERT_TRUE(Thread::Start([&] { return importer.Import("hangs").status(); }, daemon).ok());
+  {
+    DetachedScope detached;
+    ASSERT_TRUE(Eventually([] { return inside.load(kAcquire) == 2; }));
+  }
+  EXPECT_TRUE(importer.import_lock().Held());
+  std::vector<std::string> failures;
+  at_the_end = [&] {
+    for (const char* const name : {"slow", "never"}) {
+      failures.push_back(ErrorFromStatus(importer.Import(name).status())->Message());
+    }
+  };
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_EQ(failures, (std::vector<std::string>{"can't import 'slow' at interpreter shutdown",
+                                                "can't import 'never' at interpreter shutdown"}));
+  EXPECT_TRUE(Start().Import("m").ok()) << "a new life has nothing to do with them";
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  leave.store(true, kRelease);
+}
+
+TEST_F(ImportSubsystemTest, ASignalHandlersExceptionEndsTheWaitForAModule) {
+  static Atomic<bool> inside{false};
+  static Atomic<bool> leave{false};
+  inside.store(false, kRelaxed), leave.store(false, kRelaxed);
+  ASSERT_TRUE(Runtime::Initialize({.install_signal_handlers = true}).ok());
+  const pthread_t main_thread = ::pthread_self();
+  Importer& importer = Start([main_thread] {
+    inside.store(true, kRelease);
+    DetachedScope detached;
+    while (!leave.load(kAcquire)) {
+      ::pthread_kill(main_thread, SIGINT);
+      YieldCpu();
+    }
+    return absl::OkStatus();
+  });
+  auto thread = Thread::Start([&] { return importer.Import("slow").status(); });
+  ASSERT_TRUE(thread.ok());
+  {
+    DetachedScope detached;
+    ASSERT_TRUE(Eventually([] { return inside.load(kAcquire); }));
+  }
+  EXPECT_TRUE(IsError(importer.Import("slow").status(), ErrorType::KeyboardInterrupt()));
+  leave.store(true, kRelease);
+  ThreadState& self = ThreadState::Get("test");
+  while (!thread->IsDone()) {  // more signals may have come: their exceptions are nobody's
+    static_cast<void>(self.Poll());
+    self.data().current_exception = nullptr;
+    DetachedScope detached;
+    YieldCpu();
+  }
+  while (Interpreter::CheckSignals(self) != 0) self.data().current_exception = nullptr;
+  EXPECT_TRUE(importer.Import("slow").ok()) << "the other thread's import was not disturbed";
+}
+
+// Who blocks on a lock inside the importer does not detach: were they held across the stopping of the world, it would
+// never stop.
+TEST_F(ImportSubsystemTest, AForkBesideThreadsThatImport) {
+  static Atomic<bool> stop{false};
+  stop.store(false, kRelaxed);
+  Importer& importer = Start();
+  std::vector<Thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    auto thread = Thread::Start([&importer, t] {
+      for (int i = 0; !stop.load(kAcquire); ++i) {
+        const std::string name = "m" + std::to_string(t) + "_" + std::to_string(i % 50);
+        if (absl::Status status = importer.Import(name).status(); !status.ok()) return status;
+        importer.modules().Remove(name);
+        if (ThreadState::Get("test").Poll() != 0) return absl::UnknownError("poll");
+      }
+      return absl::OkStatus();
+    });
+    ASSERT_TRUE(thread.ok());
+    threads.push_back(*std::move(thread));
+  }
+  for (int round = 0; round < 20; ++round) {
+    ASSERT_EQ(ForkAnd([&] { return importer.Import("in_child").ok() ? 0 : 1; }), "exit 0") << round;
+  }
+  stop.store(true, kRelease);
+  for (Thread& thread : threads) EXPECT_TRUE(thread.Join().ok());
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <string_view>
 #include <utility>
 
 #include "pyrt/runtime/config/check.h"
@@ -98,6 +99,9 @@ absl::Status Runtime::Warn(const char* category, const char* text) {
   for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
     if (it->warn != nullptr) return it->warn(it->context, category, text);
   }
+  // As CPython's default filters have it.
+  const std::string_view name = category;
+  if (name == "ImportWarning" || name == "DeprecationWarning") return absl::OkStatus();
   std::fprintf(stderr, "%s: %s\n", category, text);
   return absl::OkStatus();
 }

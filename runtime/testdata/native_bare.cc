@@ -1,0 +1,3 @@
+// A shared object that is no module.
+
+extern "C" int PyrtNothingOfTheKind() { return 0; }
