@@ -36,10 +36,17 @@ std::string NameFrom(FuzzInput& input) {
 
 bool IsGood(const std::string& name) { return !name.empty() && name.find('\0') == std::string::npos; }
 
+// A name, whose characters are below 3, in C++.
+std::string Literal(const std::string& name) {
+  std::string text;
+  for (const char c : name) text += "\\" + std::to_string(c);
+  return "std::string(\"" + text + "\", " + std::to_string(name.size()) + ")";
+}
+
 struct Append {
   std::string name;
   int init;
-  std::string ToString() const { return "Append{name of " + std::to_string(name.size()) + "}"; }
+  std::string ToString() const { return "Append{" + Literal(name) + ", " + std::to_string(init) + "}"; }
   void Perform(State& state) const {
     Expect(state.inittab.Append(name, InitOf(init)).ok() == IsGood(name), "Append");
     if (IsGood(name)) state.model.push_back({name, InitOf(init)});
@@ -48,7 +55,7 @@ struct Append {
 
 struct Extend {
   std::string first, second;
-  std::string ToString() const { return "Extend{}"; }
+  std::string ToString() const { return "Extend{" + Literal(first) + ", " + Literal(second) + "}"; }
   void Perform(State& state) const {
     const InittabEntry entries[] = {{first, &InitA}, {second, &InitB}};
     const bool good = IsGood(first) && IsGood(second);
