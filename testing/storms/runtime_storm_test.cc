@@ -80,9 +80,13 @@ bool DoSomething(Dice& dice, Importer& importer) {
       return ok;
     }
     case 1: {
-      // Every fourth name is new, so that threads meet in its import.
+      // Every fourth name is new, so that threads meet in its import. Old ones, which nobody can still be importing,
+      // go: each child wipes what there is.
       static Atomic<uint32_t> names{0};
-      return importer.Import("m" + std::to_string(names.fetch_add(1, kRelaxed) / 4)).ok();
+      const uint32_t name = names.fetch_add(1, kRelaxed) / 4;
+      constexpr uint32_t kKept = 1024;
+      if (name >= kKept) importer.modules().Remove("m" + std::to_string(name - kKept));
+      return importer.Import("m" + std::to_string(name)).ok();
     }
     case 2: {
       StoppedWorld stopped(interp.registry().threads());
