@@ -15,9 +15,10 @@ from report.results import Results, median, spread
 from rows import FLOORS, ROWS
 
 # Seconds that one repetition may take, how many there are, how long a contended benchmark watches at most and the
-# time of a tight loop. Default: 5 x 25 s and the start-up, below 3 minutes; quick: 2 x 14 s, below 40 s.
-DEFAULT = {"repetitions": 5, "seconds": 25.0, "window": 0.3, "min_time": 0.05}
-QUICK = {"repetitions": 2, "seconds": 14.0, "window": 0.1, "min_time": 0.01}
+# time of a tight loop. Default: 5 x 28 s and the start-up, below 3 minutes; quick: 2 x 15 s, below 40 s; what --scaling
+# adds, half as much again each: see README.md.
+DEFAULT = {"repetitions": 5, "seconds": 28.0, "window": 0.3, "min_time": 0.05}
+QUICK = {"repetitions": 2, "seconds": 15.0, "window": 0.1, "min_time": 0.01}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -47,6 +48,8 @@ def _regex(text):
 def parse(arguments):
     parser = OneLineParser(prog="compare", description="Measures pyrt beside CPython.", allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="two short repetitions, under 40 seconds")
+    parser.add_argument("--scaling", action="store_true", help="also how costs grow with threads, modules, interpreters, "
+                        "hooks: 3 times as long")
     parser.add_argument("--filter", type=_regex, metavar="REGEX", help="only rows whose id, group or title matches")
     parser.add_argument("--repetitions", type=_repetitions, metavar="N", help="default 5, with --quick 2")
     parser.add_argument("--out", metavar="DIR", help="where compare.json and compare.html go; default: where the "
@@ -54,8 +57,11 @@ def parse(arguments):
     parser.add_argument("--list", action="store_true", help="print the ids and titles of the rows and stop")
     parser.add_argument("--programs", metavar="FILE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.rows = [row for row in ROWS if options.filter is None or
-                    any(options.filter.search(text) for text in (row.id, row.group, row.title))]
+    matching = [row for row in ROWS if options.filter is None or
+                any(options.filter.search(text) for text in (row.id, row.group, row.title))]
+    options.rows = [row for row in matching if options.scaling or not row.scaling]
+    if matching and not options.rows:
+        parser.error(f"--filter {options.filter.pattern!r} matches only rows that want --scaling")
     if not options.rows:
         parser.error(f"--filter {options.filter.pattern!r} matches no row; --list shows them")
     # `bazel run` starts programs elsewhere and tells where the user was.
@@ -151,11 +157,13 @@ def main(arguments):
     load_before = os.getloadavg()[0]
     quiet = machine.QuietMeter()
     context = dict(machine.context(), executable="//bench:compare", repetitions=settings["repetitions"],
-                   quick=options.quick, filter=options.filter.pattern if options.filter else "")
+                   quick=options.quick, scaling=options.scaling, filter=options.filter.pattern if options.filter else "")
     columns, results = load_columns(options.programs), Results()
     for column in columns:
         column.discover(results)
     steps = runner.plan(wanted_by_group(options.rows, columns), columns)
+    if options.scaling:
+        settings["seconds"] *= 3
     window = runner.fit_window(steps, settings["seconds"], settings["min_time"], settings["window"])
     context["window_ms"] = round(window * 1000)
     if load_before > machine.NOISY_LOAD:

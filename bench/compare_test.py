@@ -202,6 +202,42 @@ class CompareTest(unittest.TestCase):
         self.assertAlmostEqual(histogram.quantile(merged, 0.75), 4.0)
         self.assertIsNone(histogram.quantile({}, 0.5))
 
+    def test_rows_of_scaling_are_measured_when_asked_for(self):
+        code, out, err, _ = self.run_compare(self.columns(), "--filter=^scale.import_lock")
+        self.assertEqual(code, 2)
+        self.assertIn("matches only rows that want --scaling", err)
+        _, out, _, _ = self.run_compare(self.columns(), "--list")
+        self.assertNotIn("scale.", out)
+        self.assertIn("import.lock ", out)
+        _, out, _, _ = self.run_compare(self.columns(), "--list", "--scaling")
+        self.assertIn("scale.modules.100000", out)
+
+    def test_scaling_rows_become_curves(self):
+        runs = [{"name": f"BM_AuditHooks/hooks:{n}", "real_time": 10.0 + n} for n in (0, 1, 2, 4, 8, 16)]
+        columns = self.columns()
+        columns[0]["programs"] = [self.program("audit", runs)]
+        _, _, _, report = self.run_compare(columns, "--scaling", "--filter=^scale.hooks", "--repetitions=1")
+        self.assertEqual([row["values"]["pyrt_gil"] for row in report["rows"]], [10.0, 11.0, 12.0, 14.0, 18.0, 26.0])
+        with open(os.path.join(self.folder, "out", "compare.html"), encoding="utf-8") as file:
+            text = file.read()
+        self.assertIn("As audit hooks are added: audit", text)
+        self.assertIn(">hooks</text>", text)
+        self.assertIn(">0</text>", text)
+
+    def test_design_table_is_covered(self):
+        """Each line of what has been promised has a row with a target, in the builds that it is about."""
+        rows = {row.id: row for row in ROWS}
+        for id in ("attach.pair", "attach.pair_biased", "ensure.nested", "ensure.detached", "switch.period.2.1",
+                   "grant.asked", "reattach.interactive.1", "reattach.interactive_p99.1", "reattach.kept.1",
+                   "tls.current", "poll.idle", "pending.idle", "pending.add_run", "import.lock", "import.reentry",
+                   "import.module_lock", "import.lookup", "import.cached", "sys.attribute", "sys.attribute_constant",
+                   "sys.audit", "state.new_delete"):
+            self.assertIsNotNone(rows[id].target, id)
+        for busy in (1, 2, 4, 8, 16):
+            self.assertEqual(rows[f"stop.p99.{busy}"].target, AtMost(200))
+            self.assertIsNone(rows[f"stop.p99.{busy}"].pyrt_name(gil=True))
+        self.assertEqual((rows["state.new_delete"].target, rows["state.new_delete"].target_ft), (AtMost(60), AtMost(100)))
+
     def test_targets(self):
         self.assertTrue(AtMost(6).met(6, None))
         self.assertFalse(AtMost(6).met(6.1, None))
@@ -244,7 +280,7 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(len({row.id for row in ROWS}), len(ROWS))
         known = {name for _, _, name, _ in FLOORS}
         for row in ROWS:
-            self.assertIn(row.unit, ("ns", "us", "ms", "%"), row.id)
+            self.assertIn(row.unit, ("ns", "us", "ms", "%", "B"), row.id)
             self.assertIn(row.better, ("lower", "higher"), row.id)
             self.assertTrue(row.floor is None or row.floor in known, row.id)
             self.assertTrue(row.pyrt_name(True) or row.pyrt_name(False), row.id)

@@ -107,17 +107,17 @@ void MeasureForcedSwitches(benchmark::State& state, Host& host, int threads, int
 
 // One thread holds, one waits: from just before the holder's Detach to the return of the waiter's Attach.
 //
-// The waiter has been waiting for `hold_us` when the GIL comes free. With `hold_us` below the interval it
-// sleeps, having asked for nothing; a little above, it has asked for a drop, and a design whose waiters spin
-// after asking (pyrt's) spins. Far above, also a spinner has given up and sleeps. The two threads are kept on
-// two CPUs: on one, nobody spins and a wake-up costs nothing.
+// The waiter has been waiting for `hold_us` when the GIL comes free. Below the interval it sleeps, having asked for
+// nothing; a little above (`asked`), it has asked for a drop, and a design whose waiters spin after asking (pyrt's)
+// spins. The two threads are kept on two CPUs: on one, nobody spins and a wake-up costs nothing.
 template <typename Host>
-void MeasureGrant(benchmark::State& state, Host& host, int64_t interval_us, int64_t hold_us) {
+void MeasureGrant(benchmark::State& state, Host& host, bool asked) {
   if (UsableCpuCount() < 2) {
     state.SkipWithError("needs 2 CPUs");
     return;
   }
-  host.SetIntervalUs(interval_us);
+  const int64_t hold_us = asked ? 4 : 200;
+  host.SetIntervalUs(asked ? 1 : 100'000);
   for (auto _ : state) {
     std::atomic<int64_t> round{0};      // the holder starts round n; negative: the end
     std::atomic<int64_t> entering{-1};  // the waiter is about to wait in round n; 0: it is set up

@@ -1,9 +1,12 @@
 #include "pyrt/bench/harness.h"
 
+#include <malloc.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -116,6 +119,15 @@ void ResourceMeter::Report(benchmark::State& state, double operations) const {
   state.counters["cpus_used"] = wall > 0 ? cpu / wall : 0;
   state.counters["sleeps_per_op"] =
       operations > 0 ? static_cast<double>(end.ru_nvcsw - start_.ru_nvcsw) / operations : 0;
+}
+
+int64_t ResidentBytes() {
+  ::malloc_trim(0);
+  std::ifstream statm("/proc/self/statm");
+  int64_t size = 0;
+  int64_t resident = 0;
+  statm >> size >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
 ParkedThread::ParkedThread() : thread_([this] { stop_.wait(false); }) {}

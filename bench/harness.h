@@ -131,6 +131,37 @@ class ResourceMeter {
   int64_t start_ns_;
 };
 
+// Bytes that the process has in memory now, after what malloc keeps for later has been given back.
+int64_t ResidentBytes();
+
+// What `count` of something take of memory: make(i) makes one more. Counter bytes_each.
+template <typename Make>
+void MeasureMemory(benchmark::State& state, int count, Make make) {
+  for (auto _ : state) {
+    const int64_t begin = NowNs();
+    const int64_t before = ResidentBytes();
+    for (int i = 0; i < count; ++i) make(i);
+    state.counters["bytes_each"] = static_cast<double>(ResidentBytes() - before) / count;
+    state.SetIterationTime(static_cast<double>(NowNs() - begin) * 1e-9);
+  }
+}
+
+// Visits the numbers below `size` over and over, in steps of the golden section: far apart, and no division.
+class Stride {
+ public:
+  explicit Stride(size_t size) : size_(size), step_(static_cast<size_t>(0.618 * static_cast<double>(size))) {}
+  size_t operator()() {
+    at_ += step_;
+    if (at_ >= size_) at_ -= size_;
+    return at_;
+  }
+
+ private:
+  const size_t size_;
+  const size_t step_;
+  size_t at_ = 0;
+};
+
 // A second thread that exists and sleeps. glibc drops the lock prefix of its mutexes while a process has only
 // ever had one thread, which flatters CPython by a factor of two: every measuring program keeps one of these.
 class ParkedThread {

@@ -1,8 +1,10 @@
 #include "pyrt/bench/harness.h"
 
 #include <cstdint>
+#include <set>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -56,6 +58,28 @@ TEST(JainIndexTest, OneWhenEqualOneNthWhenOneTakesAll) {
   EXPECT_DOUBLE_EQ(JainIndex({5, 5, 5, 5}), 1.0);
   EXPECT_DOUBLE_EQ(JainIndex({8, 0, 0, 0}), 0.25);
   EXPECT_EQ(JainIndex({}), 0);
+}
+
+TEST(StrideTest, VisitsEveryNumber) {
+  Stride one(1);
+  EXPECT_EQ(one(), 0u);
+  for (const size_t size : {2, 10, 1000}) {
+    Stride next(size);
+    std::set<size_t> seen;
+    for (size_t i = 0; i < 3 * size; ++i) seen.insert(next());
+    EXPECT_LT(*seen.rbegin(), size);
+    EXPECT_GE(seen.size(), size / 2) << size;
+  }
+}
+
+TEST(ResidentBytesTest, SeesWhatIsWrittenAndWhatIsGivenBack) {
+  constexpr size_t kSize = size_t{32} << 20;
+  const int64_t before = ResidentBytes();
+  std::vector<std::string> strings(1000);
+  for (std::string& string : strings) string.assign(kSize / 1000, 'x');
+  EXPECT_GE(ResidentBytes() - before, static_cast<int64_t>(kSize * 9 / 10));
+  strings.clear();
+  EXPECT_LE(ResidentBytes() - before, static_cast<int64_t>(kSize / 4));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The import lock without contention: a pair, a pair inside another, and what the usual locks take for it.
+// The import lock: a pair, a pair inside another, a pair fought over by many threads, and what the usual locks take.
 
 #include "pyrt/importlock/import_lock.h"
 
@@ -7,7 +7,13 @@
 #include "absl/synchronization/mutex.h"
 #include "benchmark/benchmark.h"
 
+#include "pyrt/bench/cases.h"
+#include "pyrt/bench/crowd.h"
 #include "pyrt/bench/harness.h"
+#include "pyrt/bench/pyrt_host.h"
+#include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/sync/recursive_mutex.h"
+#include "pyrt/tstate/thread_state.h"
 
 namespace pyrt_bench {
 namespace {
@@ -41,6 +47,29 @@ void BM_ImportLockReentry(benchmark::State& state) {
   }
 }
 BENCHMARK(BM_ImportLockReentry);
+
+// Attached threads that wait detached, as imports do.
+void BM_ImportLockThreads(benchmark::State& state) {
+  PyrtHost host;
+  pyrt::ImportLock lock;
+  MeasureThroughput(state, host, static_cast<int>(state.range(0)), [&lock](int) {
+    return [&lock] {
+      lock.Acquire(pyrt::ThreadState::DetachWhileWaiting());
+      PYRT_CHECK(lock.Release().ok(), "BM_ImportLockThreads", "the import lock was not ours");
+    };
+  });
+}
+BENCHMARK(BM_ImportLockThreads)->Apply(ThreadsTo64);
+
+// Comparators.
+void BM_ImportLockRecursiveMutex(benchmark::State& state) {
+  pyrt::RecursiveMutex lock;
+  for (auto _ : state) {
+    lock.Lock();
+    lock.Unlock();
+  }
+}
+BENCHMARK(BM_ImportLockRecursiveMutex);
 
 void BM_ImportLockStdRecursiveMutex(benchmark::State& state) {
   std::recursive_mutex lock;

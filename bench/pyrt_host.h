@@ -1,31 +1,30 @@
-// pyrt as a Host of bench/contention.h: thread states on one Gil, as an interpreter has them.
+// pyrt as a Host of bench/contention.h and bench/crowd.h: an interpreter's threads on one Gil.
 
 #ifndef PYRT_BENCH_PYRT_HOST_H_
 #define PYRT_BENCH_PYRT_HOST_H_
 
-#include <atomic>
 #include <cstdint>
 
-#include "pyrt/bench/harness.h"
 #include "pyrt/gil/gil.h"
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/tstate/finalization_guards.h"
 #include "pyrt/tstate/interpreter_link.h"
-#include "pyrt/tstate/qsbr.h"
+#include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
 
 namespace pyrt_bench {
 
-// What an interpreter gives its threads, without the interpreter.
+// What an interpreter gives its threads, without the interpreter: the list, the GIL, QSBR, stops, guards. In the
+// GIL-disabled build an attached thread keeps its QSBR slot up to date; a figure without would flatter.
 class PyrtHost {
  public:
   class Thread;
 
-  PyrtHost() {
-    link_.gil = &gil_;
-    // An attached thread keeps its QSBR slot up to date in the GIL-disabled build; a figure without would
-    // flatter.
-    if constexpr (!pyrt::kGilEnabled) link_.qsbr = &qsbr_;
+  PyrtHost()
+      : threads_(
+            {.registry = &registry_, .gil = &gil_, .interp = reinterpret_cast<pyrt::Interpreter*>(this)}) {
+    threads_.link().guards = &guards_;
   }
   PyrtHost(const PyrtHost&) = delete;
   PyrtHost& operator=(const PyrtHost&) = delete;
@@ -33,39 +32,56 @@ class PyrtHost {
   void SetIntervalUs(int64_t micros) { gil_.set_interval(static_cast<uint64_t>(micros)); }
   void SetPolicy(pyrt::SwitchPolicy policy) { gil_.set_policy(policy); }
   pyrt::Gil& gil() { return gil_; }
+  pyrt::ThreadRegistry& registry() { return registry_; }
+  pyrt::InterpreterThreads& threads() { return threads_; }
 
  private:
+  pyrt::ThreadRegistry registry_;
   pyrt::Gil gil_;
-  pyrt::Qsbr qsbr_;
-  pyrt::InterpreterLink link_;
-  std::atomic<uint64_t> last_id_{0};
+  pyrt::FinalizationGuards guards_;
+  pyrt::InterpreterThreads threads_;
 };
 
+// A state bound to the calling OS thread; detached when it is made, and when it dies.
 class PyrtHost::Thread {
  public:
-  explicit Thread(PyrtHost& host)
-      : state_(host.link_, pyrt::Whence::kUnknown, host.last_id_.fetch_add(1) + 1,
-               host.link_.qsbr == nullptr ? nullptr : host.link_.qsbr->Reserve()) {
-    state_.Bind();
+  explicit Thread(PyrtHost& host) : state_(host.threads_.NewBound()) {
+    PYRT_CHECK(state_ != nullptr, "PyrtHost::Thread", "memory is short");
   }
-  ~Thread() { state_.UnbindGilState(); }
+  ~Thread() {
+    state_->Attach();
+    pyrt::InterpreterThreads::Clear(*state_);
+    pyrt::InterpreterThreads::DeleteCurrent();
+  }
   Thread(const Thread&) = delete;
   Thread& operator=(const Thread&) = delete;
 
-  void Attach() { state_.Attach(); }
-  void Detach() { state_.Detach(); }
+  void Attach() { state_->Attach(); }
+  void Detach() { state_->Detach(); }
 
   template <typename Ticker>
   void RunPolling(Ticker& ticker) {
+    pyrt::ThreadState& state = *state_;
     while (ticker.Tick()) {
-      PYRT_CHECK(state_.Poll() == 0, "RunPolling", "a poll failed, and nobody has asked it to");
+      PYRT_CHECK(state.Poll() == 0, "RunPolling", "a poll failed, and nobody has asked it to");
     }
   }
 
-  pyrt::ThreadState& state() { return state_; }
+  pyrt::ThreadState& state() { return *state_; }
 
  private:
-  pyrt::ThreadState state_;
+  pyrt::ThreadState* const state_;
+};
+
+// Attached for a scope, for a benchmark of one thread.
+class AttachedThread {
+ public:
+  explicit AttachedThread(PyrtHost& host) : thread_(host) { thread_.Attach(); }
+  ~AttachedThread() { thread_.Detach(); }
+  pyrt::ThreadState& state() { return thread_.state(); }
+
+ private:
+  PyrtHost::Thread thread_;
 };
 
 }  // namespace pyrt_bench

@@ -2,6 +2,7 @@
 
 #include "benchmark/benchmark.h"
 
+#include "pyrt/bench/cases.h"
 #include "pyrt/bench/contention.h"
 #include "pyrt/bench/harness.h"
 #include "pyrt/bench/pyrt_host.h"
@@ -21,24 +22,17 @@ void BM_ForcedSwitch(benchmark::State& state) {
   PyrtHost host;
   MeasureForcedSwitches(state, host, static_cast<int>(state.range(0)), state.range(1));
 }
-BENCHMARK(BM_ForcedSwitch)
-    ->ArgNames({"pollers", "interval_us"})
-    ->ArgsProduct({{2, 4, 8}, {1, 50, 5000}})
-    ->Iterations(1)
-    ->UseManualTime();
+BENCHMARK(BM_ForcedSwitch)->Apply(ForcedSwitchCases);
 
-// asked:1, the waiter has asked for a drop and spins for the grant; asked:0, it sleeps until the interval is
-// over.
 void BM_Grant(benchmark::State& state) {
   if (!pyrt::kGilEnabled) {
     state.SkipWithError("no GIL in this build");
     return;
   }
   PyrtHost host;
-  const bool asked = state.range(0) != 0;
-  MeasureGrant(state, host, asked ? 1 : 100'000, asked ? 4 : 200);
+  MeasureGrant(state, host, state.range(0) != 0);
 }
-BENCHMARK(BM_Grant)->ArgName("asked")->Arg(0)->Arg(1)->Iterations(1)->UseManualTime();
+BENCHMARK(BM_Grant)->Apply(GrantCases);
 
 void BM_Reattach(benchmark::State& state) {
   PyrtHost host;

@@ -8,12 +8,12 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <string>
 
 #include "benchmark/benchmark.h"
 
+#include "pyrt/bench/cases.h"
 #include "pyrt/bench/contention.h"
+#include "pyrt/bench/crowd.h"
 #include "pyrt/bench/harness.h"
 #include "pyrt/bench/peers/cpython_host.h"
 
@@ -22,18 +22,7 @@ namespace {
 
 PythonHost host;
 
-// Attached from construction to destruction, whatever the main thread was; the process rests detached.
-class Attached {
- public:
-  Attached() : gil_(PyGILState_Ensure()) {}
-  ~Attached() { PyGILState_Release(gil_); }
-
- private:
-  PyGILState_STATE gil_;
-};
-
 // --- The current thread state
-// --------------------------------------------------------------------------------
 
 void BM_CurrentThread(benchmark::State& state) {
   Attached attached;
@@ -52,13 +41,17 @@ void BM_CurrentThreadUnchecked(benchmark::State& state) {
 BENCHMARK(BM_CurrentThreadUnchecked);
 
 // --- Detach, attach, ensure
-// ----------------------------------------------------------------------------------
 
 void BM_DetachAttach(benchmark::State& state) {
   Attached attached;
   for (auto _ : state) PyEval_RestoreThread(PyEval_SaveThread());
 }
 BENCHMARK(BM_DetachAttach);
+
+void BM_DetachAttachBeside(benchmark::State& state) {
+  MeasureAttachBeside(state, host, static_cast<int>(state.range(0)));
+}
+BENCHMARK(BM_DetachAttachBeside)->Apply(SleepersTo256);
 
 void BM_EnsureNested(benchmark::State& state) {
   Attached attached;
@@ -83,7 +76,6 @@ void BM_ThreadStateNewDelete(benchmark::State& state) {
 BENCHMARK(BM_ThreadStateNewDelete);
 
 // --- Contention
-// ----------------------------------------------------------------------------------------------
 
 void BM_ForcedSwitch(benchmark::State& state) {
   if (!kPythonHasGil) {
@@ -92,11 +84,7 @@ void BM_ForcedSwitch(benchmark::State& state) {
   }
   MeasureForcedSwitches(state, host, static_cast<int>(state.range(0)), state.range(1));
 }
-BENCHMARK(BM_ForcedSwitch)
-    ->ArgNames({"pollers", "interval_us"})
-    ->ArgsProduct({{2, 4, 8}, {1, 50, 5000}})
-    ->Iterations(1)
-    ->UseManualTime();
+BENCHMARK(BM_ForcedSwitch)->Apply(ForcedSwitchCases);
 
 // CPython's waiters never spin; "asked" has the timing with which pyrt's do.
 void BM_Grant(benchmark::State& state) {
@@ -104,18 +92,32 @@ void BM_Grant(benchmark::State& state) {
     state.SkipWithError("no GIL in this build");
     return;
   }
-  const bool asked = state.range(0) != 0;
-  MeasureGrant(state, host, asked ? 1 : 100'000, asked ? 4 : 200);
+  MeasureGrant(state, host, state.range(0) != 0);
 }
-BENCHMARK(BM_Grant)->ArgName("asked")->Arg(0)->Arg(1)->Iterations(1)->UseManualTime();
+BENCHMARK(BM_Grant)->Apply(GrantCases);
 
 void BM_Reattach(benchmark::State& state) {
   MeasureReattach(state, host, static_cast<int>(state.range(0)), 5000);
 }
-BENCHMARK(BM_Reattach)->ArgName("busy")->Arg(1)->Arg(4)->Iterations(1)->UseManualTime();
+BENCHMARK(BM_Reattach)->ArgName("busy")->Arg(1)->Arg(4)->Apply(Watched);
+
+// Not in the public API, but exported by the free-threaded builds that have it.
+void BM_StopTheWorld(benchmark::State& state) {
+  using Operation = void (*)(PyInterpreterState*);
+  const auto stop = reinterpret_cast<Operation>(::dlsym(RTLD_DEFAULT, "_PyEval_StopTheWorld"));
+  const auto start = reinterpret_cast<Operation>(::dlsym(RTLD_DEFAULT, "_PyEval_StartTheWorld"));
+  if (kPythonHasGil || stop == nullptr || start == nullptr) {
+    state.SkipWithError(kPythonHasGil ? "nothing to stop: this build has the GIL"
+                                      : "_PyEval_StopTheWorld is not exported");
+    return;
+  }
+  MeasureStops(
+      state, host, static_cast<int>(state.range(0)), [stop] { stop(PyInterpreterState_Get()); },
+      [start] { start(PyInterpreterState_Get()); });
+}
+BENCHMARK(BM_StopTheWorld)->Apply(StopCases);
 
 // --- Pending calls
-// -------------------------------------------------------------------------------------------
 
 void BM_PendingCallsIdle(benchmark::State& state) {
   Attached attached;
@@ -136,133 +138,7 @@ void BM_PendingCallsAddRun(benchmark::State& state) {
 }
 BENCHMARK(BM_PendingCallsAddRun);
 
-// --- Imports
-// -------------------------------------------------------------------------------------------------
-
-// The function that a builtin method descriptor calls, without the call machinery.
-struct RawFunction {
-  PyCFunction call;
-  PyObject* self;
-
-  RawFunction(const char* module_name, const char* name) {
-    PyObject* module = Must(PyImport_ImportModule(module_name), module_name);
-    PyObject* function = Must(PyObject_GetAttrString(module, name), name);
-    if (!PyCFunction_Check(function)) PythonFailed(name);
-    call = PyCFunction_GET_FUNCTION(function);
-    self = PyCFunction_GET_SELF(function);
-    Py_DECREF(module);  // sys.modules keeps it; `function` is kept for the life of the process
-  }
-  void operator()() const { Py_DECREF(Must(call(self, nullptr), "an _imp function")); }
-};
-
-// _PyImport_AcquireLock where the library exports it, else the C function behind _imp.acquire_lock, which
-// adds the reference count of None and, from 3.12, one look at the interpreter.
-class ImportLockPair {
- public:
-  ImportLockPair() : acquire_("_imp", "acquire_lock"), release_("_imp", "release_lock") {
-#if PY_VERSION_HEX < 0x030C0000
-    exported_acquire_ = reinterpret_cast<void (*)()>(::dlsym(RTLD_DEFAULT, "_PyImport_AcquireLock"));
-    exported_release_ = reinterpret_cast<int (*)()>(::dlsym(RTLD_DEFAULT, "_PyImport_ReleaseLock"));
-#endif
-  }
-  bool exported() const { return exported_acquire_ != nullptr && exported_release_ != nullptr; }
-  template <bool kExported>
-  void Use() const {
-    if constexpr (kExported) {
-      exported_acquire_();
-      exported_release_();
-    } else {
-      acquire_();
-      release_();
-    }
-  }
-  void Acquire() const { acquire_(); }
-  void Release() const { release_(); }
-
-  void Measure(benchmark::State& state) const {
-    if (exported()) {
-      for (auto _ : state) Use<true>();
-    } else {
-      for (auto _ : state) Use<false>();
-    }
-  }
-
- private:
-  RawFunction acquire_;
-  RawFunction release_;
-  void (*exported_acquire_)() = nullptr;
-  int (*exported_release_)() = nullptr;
-};
-
-void BM_ImportLock(benchmark::State& state) {
-  Attached attached;
-  ImportLockPair().Measure(state);
-}
-BENCHMARK(BM_ImportLock);
-
-void BM_ImportLockReentry(benchmark::State& state) {
-  Attached attached;
-  const ImportLockPair lock;
-  lock.Acquire();
-  lock.Measure(state);
-  lock.Release();
-}
-BENCHMARK(BM_ImportLockReentry);
-
-// `with _ModuleLockManager(name): pass`, in Python because it is Python: 64 uses per call.
-void BM_ModuleLock(benchmark::State& state) {
-  Attached attached;
-  constexpr int kUses = 64;
-  PyObject* globals = Must(PyDict_New(), "PyDict_New");
-  PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins());
-  const std::string source =
-      "from importlib._bootstrap import _ModuleLockManager\n"
-      "def use(range=range, Manager=_ModuleLockManager):\n"
-      "    for _ in range(" +
-      std::to_string(kUses) +
-      "):\n"
-      "        with Manager('pyrt_bench_no_such_module'):\n"
-      "            pass\n";
-  Py_DECREF(Must(PyRun_String(source.c_str(), Py_file_input, globals, globals), "_ModuleLockManager"));
-  PyObject* use = PyDict_GetItemString(globals, "use");
-  while (state.KeepRunningBatch(kUses)) Py_DECREF(Must(PyObject_CallNoArgs(use), "_ModuleLockManager"));
-  Py_DECREF(globals);
-}
-BENCHMARK(BM_ModuleLock);
-
-void BM_ModuleLookup(benchmark::State& state) {
-  Attached attached;
-  PyObject* name = Must(PyUnicode_InternFromString("sys"), "a string");
-  for (auto _ : state) Py_DECREF(Must(PyImport_GetModule(name), "PyImport_GetModule"));
-  Py_DECREF(name);
-}
-BENCHMARK(BM_ModuleLookup);
-
-void BM_ImportCached(benchmark::State& state) {
-  Attached attached;
-  for (auto _ : state) Py_DECREF(Must(PyImport_ImportModule("sys"), "PyImport_ImportModule"));
-}
-BENCHMARK(BM_ImportCached);
-
-// --- sys
-// -----------------------------------------------------------------------------------------------------
-
-void BM_SysAttribute(benchmark::State& state) {
-  Attached attached;
-  for (auto _ : state) InRegister(PySys_GetObject("path"));
-}
-BENCHMARK(BM_SysAttribute);
-
-void BM_AuditNoHook(benchmark::State& state) {
-  Attached attached;
-  for (auto _ : state) {
-    if (PySys_Audit("pyrt.bench", nullptr) != 0) PythonFailed("PySys_Audit");
-  }
-}
-BENCHMARK(BM_AuditNoHook);
-
 // --- The process
-// ---------------------------------------------------------------------------------------------
 
 // What a reader must know of the Python measured: a debug build or one without PGO is a weaker peer.
 void AddPythonContext() {

@@ -60,6 +60,16 @@ class PythonHost::Thread {
   PyThreadState* state_;
 };
 
+// Attached from construction to destruction, whatever the main thread was; the process rests detached.
+class Attached {
+ public:
+  Attached() : gil_(PyGILState_Ensure()) {}
+  ~Attached() { PyGILState_Release(gil_); }
+
+ private:
+  PyGILState_STATE gil_;
+};
+
 }  // namespace pyrt_bench
 
 #endif  // PYRT_BENCH_PEERS_CPYTHON_HOST_H_

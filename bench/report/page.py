@@ -140,7 +140,7 @@ def _curves(lines, columns):
             points = [(m.row.curve[1], m.cells[column.id].value * _NANOS[m.row.unit]) for m in members
                       if m.cells[column.id].value]
             series.append((css_of(column, columns), column.title, points))
-        chart = svg.scaling_chart(title, series, "threads", _floor_ns(members[0]))
+        chart = svg.scaling_chart(title, series, members[0].row.axis, _floor_ns(members[0]))
         if chart:
             figures.append(f"<figure><h3>{_e(title)}</h3>{chart}</figure>")
     return figures
@@ -186,7 +186,7 @@ def render(lines, columns, results, floors, context, notes):
     ]
     curves, tails = _curves(lines, columns), _tails(lines, columns, results)
     if curves:
-        parts += ["<h2>As threads are added</h2>", _legend(columns), f'<div class="grid-2">{"".join(curves)}</div>']
+        parts += ["<h2>As work grows</h2>", _legend(columns), f'<div class="grid-2">{"".join(curves)}</div>']
     if tails:
         parts += ["<h2>Latency distributions</h2>",
                   "<p class=soft>All repetitions together. Read 50 % for the median, 1 % for p99; the right end is the "

@@ -95,18 +95,21 @@ def scaling_chart(title, series, x_name, floor_ns=None):
     if not series:
         return ""
     xs = sorted({p[0] for _, _, points in series for p in points})
+    # The axis is logarithmic; none at all stands where half of the least would.
+    zero = next((x for x in xs if x > 0), 1) / 2
     values = [p[1] for _, _, points in series for p in points] + ([floor_ns] if floor_ns else [])
     decades = _decades(max(1e-3, min(values)), max(values))
     if len(decades) == 1:
         decades.append(decades[0] * 10)
-    x = _Axis(xs[0] / 1.15, xs[-1] * 1.15, _LEFT, _WIDTH - _RIGHT)
+    x = _Axis((xs[0] or zero) / 1.15, (xs[-1] or zero) * 1.15, _LEFT, _WIDTH - _RIGHT)
     y = _Axis(decades[0], decades[-1], _HEIGHT - _BOTTOM, _TOP)
-    body = _grid_x(x, xs, lambda v: f"{v:g}") + _grid_y(y, decades, time_label)
+    body = _grid_x(x, [v or zero for v in xs], lambda v: "0" if v == zero else f"{v:g}")
+    body += _grid_y(y, decades, time_label)
     if floor_ns:
         body += (f'<line class="floor" x1="{_LEFT}" y1="{y(floor_ns):.1f}" x2="{_WIDTH - _RIGHT}" '
                  f'y2="{y(floor_ns):.1f}"><title>floor: {time_label(round(floor_ns, 1))}</title></line>')
     for css, name, points in series:
-        drawn = [(x(a), y(b)) for a, b in points]
+        drawn = [(x(a or zero), y(b)) for a, b in points]
         body += f'<path class="line {css}" d="{_path(drawn)}"/>'
         for (px, py), (a, b) in zip(drawn, points):
             body += (f'<circle class="dot {css}" cx="{px:.1f}" cy="{py:.1f}" r="3.5">'

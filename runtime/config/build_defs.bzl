@@ -233,6 +233,7 @@ def pyrt_cc_benchmark(
         deps = [],
         data = [],
         smoke_args = [],
+        smoke_env = {},
         size = "small",
         tags = [],
         visibility = None,
@@ -247,6 +248,7 @@ def pyrt_cc_benchmark(
       deps: //runtime/config is added; name @com_github_google_benchmark//:benchmark_main or :benchmark yourself.
       data: files for run time.
       smoke_args: more arguments for the smoke tests, such as a --benchmark_filter.
+      smoke_env: environment of the smoke tests.
       size: of the smoke tests.
       tags: of the programs and the tests.
       visibility: of the programs.
@@ -279,6 +281,7 @@ def pyrt_cc_benchmark(
         size = size,
         # One iteration where the benchmark does not ask for a number itself.
         args = ["--benchmark_min_time=0.000001"] + smoke_args,
+        env = smoke_env,
         data = data,
         tags = tags + ["benchmark_smoke"],
     )
