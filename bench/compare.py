@@ -15,10 +15,10 @@ from report.results import Results, median, spread
 from rows import FLOORS, ROWS
 
 # Seconds that one repetition may take, how many there are, how long a contended benchmark watches at most and the
-# time of a tight loop. Default: 5 x 28 s and the start-up, below 3 minutes; quick: 2 x 15 s, below 40 s; what --scaling
-# adds, half as much again each: see README.md.
-DEFAULT = {"repetitions": 5, "seconds": 28.0, "window": 0.3, "min_time": 0.05}
-QUICK = {"repetitions": 2, "seconds": 15.0, "window": 0.1, "min_time": 0.01}
+# time of a tight loop. Default: 5 x 26 s and the start-up, below 3 minutes; quick: 2 x 13 s, below 40 s; --scaling makes
+# it three times that.
+DEFAULT = {"repetitions": 5, "seconds": 26.0, "window": 0.3, "min_time": 0.05}
+QUICK = {"repetitions": 2, "seconds": 13.0, "window": 0.1, "min_time": 0.01}
 
 
 class OneLineParser(argparse.ArgumentParser):

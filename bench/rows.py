@@ -149,7 +149,7 @@ def _points(id, group, title, name, xs, axis, peer=True, metric="cpu_time", bett
         yield Row(
             id=f"scale.{id}.{x}",
             group=group,
-            title=f"{title}, {x} {axis}",
+            title=f"{title}, {axis}: {x}",
             unit=unit,
             pyrt=benchmark,
             peer=benchmark if peer else None,
