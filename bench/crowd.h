@@ -67,6 +67,10 @@ void MeasureThroughput(benchmark::State& state, Host& host, int threads, Make ma
     const double elapsed = static_cast<double>(NowNs() - begin);
     double total = 0;
     for (const double one : operations) total += one;
+    if (total == 0) {
+      state.SkipWithError("no thread got a turn: the window is too short for this machine");
+      return;
+    }
     meter.Report(state, total);
     state.counters["ns_per_op"] = elapsed / total;
     state.counters["fairness"] = JainIndex(operations);

@@ -84,6 +84,46 @@ std::string_view Hidden(const char* name) {
   return name;
 }
 
+// --- Memory, by what the process has more of afterwards. First of all, in a process that has freed nothing yet; what
+// is made is never freed, so that the next figure does not get it again.
+
+constexpr int kMany = 100'000;
+
+// A module without attributes of its own and its place in the table; without a spec.
+void BM_ModuleMemory(benchmark::State& state) {
+  AttachedThread self(Shared().host);
+  auto* const table = new pyrt::ModuleTable(Shared().Reclaimer());
+  MeasureMemory(state, kMany, [&](int i) {
+    const std::string name = World::Name(i);
+    table->Set(name, pyrt::Module::New(name));
+    // The arrays that the table has outgrown.
+    self.state().ReportQuiescent();
+    if (!pyrt::kGilEnabled && i + 1 == kMany) Shared().delayed.Collect();
+  });
+  static const pyrt::ModuleTable* kept;
+  kept = table;
+  benchmark::DoNotOptimize(kept);
+}
+BENCHMARK(BM_ModuleMemory)->Apply(Watched);
+
+// A lock that somebody uses: there is no other. Fewer, because the registry is made for as many locks as imports nest.
+void BM_ModuleLockMemory(benchmark::State& state) {
+  constexpr int kLocks = kMany / 10;
+  const AttachedThread self(Shared().host);
+  auto* const locks = new pyrt::ModuleLockRegistry;
+  auto* const held = new std::vector<std::pair<std::string, pyrt::ModuleLock*>>(kLocks);
+  for (int i = 0; i < kLocks; ++i) (*held)[static_cast<size_t>(i)].first = World::Name(i);
+  MeasureMemory(state, kLocks, [&](int i) {
+    auto& [name, lock] = (*held)[static_cast<size_t>(i)];
+    lock = new pyrt::ModuleLock(*locks, name);
+    PYRT_CHECK(lock->Acquire() == pyrt::ModuleLockStatus::kAcquired, "BM_ModuleLockMemory", "not acquired");
+  });
+  static std::vector<std::pair<std::string, pyrt::ModuleLock*>>* kept;
+  kept = held;
+  benchmark::DoNotOptimize(kept);
+}
+BENCHMARK(BM_ModuleLockMemory)->Apply(Watched);
+
 // --- Module locks
 
 void UseModuleLock(pyrt::ModuleLockRegistry& locks, std::string_view name) {
@@ -208,43 +248,6 @@ void BM_ModuleLookupAmong(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(table.Get(names[next()]));
 }
 BENCHMARK(BM_ModuleLookupAmong)->Apply(ModulesTo100000);
-
-// --- Memory, by what the process has more of afterwards. What is made is never freed, so that the next figure does
-// not get it again.
-
-constexpr int kMany = 100'000;
-
-// A module without attributes of its own and its place in the table; without a spec.
-void BM_ModuleMemory(benchmark::State& state) {
-  AttachedThread self(Shared().host);
-  auto* const table = new pyrt::ModuleTable(Shared().Reclaimer());
-  MeasureMemory(state, kMany, [&](int i) {
-    const std::string name = World::Name(i);
-    table->Set(name, pyrt::Module::New(name));
-    // The arrays that the table has outgrown.
-    self.state().ReportQuiescent();
-    if (!pyrt::kGilEnabled && i + 1 == kMany) Shared().delayed.Collect();
-  });
-  static const pyrt::ModuleTable* kept;
-  kept = table;
-  benchmark::DoNotOptimize(kept);
-}
-BENCHMARK(BM_ModuleMemory)->Apply(Watched);
-
-// A lock that somebody uses: there is no other.
-void BM_ModuleLockMemory(benchmark::State& state) {
-  const AttachedThread self(Shared().host);
-  static std::vector<std::pair<std::string, std::unique_ptr<pyrt::ModuleLock>>> held;
-  held.resize(kMany);
-  for (int i = 0; i < kMany; ++i) held[static_cast<size_t>(i)].first = World::Name(i);
-  MeasureMemory(state, kMany, [](int i) {
-    auto& [name, lock] = held[static_cast<size_t>(i)];
-    lock = std::make_unique<pyrt::ModuleLock>(Shared().importer->module_locks(), name);
-    PYRT_CHECK(lock->Acquire() == pyrt::ModuleLockStatus::kAcquired, "BM_ModuleLockMemory", "not acquired");
-  });
-  held.clear();  // registered as used by this thread
-}
-BENCHMARK(BM_ModuleLockMemory)->Apply(Watched);
 
 }  // namespace
 }  // namespace pyrt_bench

@@ -268,9 +268,9 @@ ROWS = [
         target=AtMost(10)),
     Row("import.cached", "Imports", "import of a module that is there", "ns", "BM_ImportCached", "BM_ImportCached",
         "BM_FloorCasXchg", target=AtMost(40)),
-    Row("import.memory_module", "Memory, of 100 000", "a module and its place in the table", "B", "BM_ModuleMemory",
+    Row("import.memory_module", "Memory", "a module and its place in the table, of 100 000", "B", "BM_ModuleMemory",
         "BM_ModuleMemory", metric="bytes_each"),
-    Row("import.memory_lock", "Memory, of 100 000", "a module lock, acquired", "B", "BM_ModuleLockMemory",
+    Row("import.memory_lock", "Memory", "a module lock, acquired, of 10 000", "B", "BM_ModuleLockMemory",
         "BM_ModuleLockMemory", metric="bytes_each"),
     # --- sys -----------------------------------------------------------------------------------------------------
     Row("sys.attribute", "sys", "attribute by name", "ns", "BM_SysAttribute", "BM_SysAttribute", "BM_FloorCasXchg",

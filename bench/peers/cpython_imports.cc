@@ -48,6 +48,38 @@ std::string ModuleOfThread(bool own, int i) {
   return name;
 }
 
+// --- Memory, first: as imports.cc does
+
+constexpr int kMany = 100'000;
+
+void BM_ModuleMemory(benchmark::State& state) {
+  Attached attached;
+  PyObject* modules = Must(PyDict_New(), "PyDict_New");  // as sys.modules; kept for good
+  MeasureMemory(state, kMany, [modules](int i) {
+    const Owned name(Must(PyUnicode_FromString(ModuleName(i).c_str()), "a string"));
+    const Owned module(Must(PyModule_NewObject(name.get()), "PyModule_NewObject"));
+    if (PyDict_SetItem(modules, name.get(), module.get()) != 0) PythonFailed("PyDict_SetItem");
+  });
+}
+BENCHMARK(BM_ModuleMemory)->Apply(Watched);
+
+// A _ModuleLock lives as long as somebody has it; a list has these, owned by this thread.
+void BM_ModuleLockMemory(benchmark::State& state) {
+  constexpr int kLocks = kMany / 10;
+  Attached attached;
+  const Owned bootstrap(Must(PyImport_ImportModule("importlib._bootstrap"), "importlib._bootstrap"));
+  const Owned get(Must(PyObject_GetAttrString(bootstrap.get(), "_get_module_lock"), "_get_module_lock"));
+  PyObject* held = Must(PyList_New(kLocks), "PyList_New");  // kept for good
+  MeasureMemory(state, kLocks, [&](int i) {
+    // Names of its own: they stay locked.
+    const std::string name = "held_" + ModuleName(i);
+    PyObject* lock = Must(PyObject_CallFunction(get.get(), "s", name.c_str()), "_get_module_lock");
+    Py_DECREF(Must(PyObject_CallMethod(lock, "acquire", nullptr), "_ModuleLock.acquire"));
+    PyList_SET_ITEM(held, i, lock);
+  });
+}
+BENCHMARK(BM_ModuleLockMemory)->Apply(Watched);
+
 // --- Imports
 
 // The function that a builtin method descriptor calls, without the call machinery.
@@ -226,35 +258,6 @@ void BM_ModuleLookupAmong(benchmark::State& state) {
   for (const Owned& name : names) PyDict_DelItem(modules, name.get());
 }
 BENCHMARK(BM_ModuleLookupAmong)->Apply(ModulesTo100000);
-
-// --- Memory
-
-constexpr int kMany = 100'000;
-
-void BM_ModuleMemory(benchmark::State& state) {
-  Attached attached;
-  PyObject* modules = Must(PyDict_New(), "PyDict_New");  // as sys.modules; kept for good
-  MeasureMemory(state, kMany, [modules](int i) {
-    const Owned name(Must(PyUnicode_FromString(ModuleName(i).c_str()), "a string"));
-    const Owned module(Must(PyModule_NewObject(name.get()), "PyModule_NewObject"));
-    if (PyDict_SetItem(modules, name.get(), module.get()) != 0) PythonFailed("PyDict_SetItem");
-  });
-}
-BENCHMARK(BM_ModuleMemory)->Apply(Watched);
-
-// A _ModuleLock lives as long as somebody has it; a list has these, owned by this thread.
-void BM_ModuleLockMemory(benchmark::State& state) {
-  Attached attached;
-  const Owned bootstrap(Must(PyImport_ImportModule("importlib._bootstrap"), "importlib._bootstrap"));
-  const Owned get(Must(PyObject_GetAttrString(bootstrap.get(), "_get_module_lock"), "_get_module_lock"));
-  PyObject* held = Must(PyList_New(kMany), "PyList_New");  // kept for good
-  MeasureMemory(state, kMany, [&](int i) {
-    PyObject* lock = Must(PyObject_CallFunction(get.get(), "s", ModuleName(i).c_str()), "_get_module_lock");
-    Py_DECREF(Must(PyObject_CallMethod(lock, "acquire", nullptr), "_ModuleLock.acquire"));
-    PyList_SET_ITEM(held, i, lock);
-  });
-}
-BENCHMARK(BM_ModuleLockMemory)->Apply(Watched);
 
 // --- sys
 

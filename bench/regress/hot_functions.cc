@@ -13,7 +13,7 @@
 #include "pyrt/tstate/gil_state.h"
 #include "pyrt/tstate/thread_state.h"
 
-#define HOT extern "C" [[gnu::noinline, gnu::used, gnu::externally_visible]]
+#define HOT extern "C" [[gnu::noinline, gnu::used]]
 
 using pyrt::Object;
 using pyrt::Ref;

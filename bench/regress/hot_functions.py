@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Counts what is dear in the hot paths: locked instructions, calls, thread-local reads, fences, system calls.
 
-    hot_functions.py check PROGRAM GOLDEN      fails where a count is above the golden file's, or below it
+    hot_functions.py check PROGRAM GOLDEN      fails where a count is above the golden file's
     hot_functions.py update PROGRAM GOLDEN     writes the golden file
 
 No clock is asked, so the answer is the same on a loaded machine. It catches an atomic too many, an inline function that
@@ -105,15 +105,17 @@ def render(functions, variant):
 
 
 def compare(found, golden):
-    """One line per difference."""
+    """(what is worse than expected, what is better), a line for each difference."""
+    worse, better = [], []
     for name in sorted(found.keys() | golden.keys()):
         if name not in found or name not in golden:
-            yield f"{name}: {'new' if name in found else 'gone'}: run //bench/regress:update_goldens"
+            worse.append(f"{name}: {'new' if name in found else 'gone'}: run //bench/regress:update_goldens")
             continue
         for column in COLUMNS:
-            was, now = golden[name].get(column), found[name][column]
+            was, now = golden[name].get(column, 0), found[name][column]
             if was != now:
-                yield f"{name}: {now} {column}, {was} expected"
+                (worse if now > was else better).append(f"{name}: {now} {column}, {was} expected")
+    return worse, better
 
 
 def main(mode, program, golden):
@@ -134,9 +136,13 @@ def main(mode, program, golden):
         print(f"wrote {golden}")
         return 0
     with open(golden, encoding="utf-8") as file:
-        problems = list(compare(functions, parse(file.read())))
-    print("\n".join(problems) if problems else f"{len(functions)} functions as expected")
-    return 1 if problems else 0
+        worse, better = compare(functions, parse(file.read()))
+    for line in worse + better:
+        print(line)
+    if better:
+        print("fewer than expected: run //bench/regress:update_goldens to keep it so")
+    print(f"{len(functions)} functions looked at")
+    return 1 if worse else 0
 
 
 if __name__ == "__main__":
