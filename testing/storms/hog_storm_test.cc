@@ -70,7 +70,9 @@ TEST(HogStormTest, OthersSitThroughFewCallbacks) {
     while (waiters.load() > 0) {
       Burn(kCallback);
       callbacks.fetch_add(1);
-      if (self.asked()) ASSERT_EQ(gil.Yield(self.holder), Gil::TakeResult::kTaken);
+      if (self.asked()) {
+        ASSERT_EQ(gil.Yield(self.holder), Gil::TakeResult::kTaken);
+      }
     }
     gil.Drop(self.holder);
     gil.Forget(self.holder);

@@ -149,7 +149,9 @@ void Contend(const Budget& budget) {
         ASSERT_EQ(gil.Take(self.holder), Gil::TakeResult::kTaken);
         ++under_gil;
         for (int work = 0; work < 20; ++work) std::atomic_signal_fence(std::memory_order_seq_cst);
-        if (self.asked()) ASSERT_EQ(gil.Yield(self.holder), Gil::TakeResult::kTaken);
+        if (self.asked()) {
+          ASSERT_EQ(gil.Yield(self.holder), Gil::TakeResult::kTaken);
+        }
         ++under_gil;
         gil.Drop(self.holder);
         expected_gil.fetch_add(2);
