@@ -297,7 +297,7 @@ absl::Status Importer::SetInParent(std::string_view name, const Ref<Object>& par
                                                     " for child module " + ReprOfString(child));
 }
 
-absl::StatusOr<Ref<Object>> Importer::GetModule(std::string_view name) {
+absl::StatusOr<Ref<Object>> Importer::GetModuleSlow(std::string_view name) {
   for (;;) {
     const ModuleTable::Found found = modules_.Look(name);
     if (!found.module || !found.initializing()) return found.module;

@@ -75,7 +75,11 @@ class Importer final : public Object {
 
   // The module if it is in the table, after waiting for its import; null if it is not (no error). CPython:
   // PyImport_GetModule.
-  absl::StatusOr<Ref<Object>> GetModule(std::string_view name);
+  absl::StatusOr<Ref<Object>> GetModule(std::string_view name) {
+    if (Ref<Object> module = modules_.GetFinished(name)) [[likely]]
+      return module;
+    return GetModuleSlow(name);
+  }
   // The module of that name, or a new empty one, which is then in the table. All callers get the same
   // (gh-137422). CPython: PyImport_AddModuleRef.
   Ref<Object> AddModule(std::string_view name);
@@ -125,6 +129,7 @@ class Importer final : public Object {
   ~Importer() override = default;
 
   absl::StatusOr<Ref<Object>> ImportSlow(std::string_view name);
+  absl::StatusOr<Ref<Object>> GetModuleSlow(std::string_view name);
   // The import of a module whose parent packages are imported. Null: look again.
   absl::StatusOr<Ref<Object>> ImportOne(std::string_view name, bool& again);
   absl::StatusOr<Ref<Object>> FindAndLoad(std::string_view name);

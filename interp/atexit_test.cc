@@ -103,7 +103,7 @@ TEST_F(AtExitTest, IN40_UnregisterRemovesEveryRegistrationAndItsComparisonMayCom
     at_exit.Unregister(twice);  // gh-142881: changes the list under the walk
     return registered == twice;
   });
-  EXPECT_EQ(comparisons, 3);
+  EXPECT_EQ(comparisons, 2);  // the nested call has taken the oldest one away
   EXPECT_EQ(at_exit.size(), 1u);
   Run();
   EXPECT_THAT(calls, ElementsAre("stays"));

@@ -195,14 +195,15 @@ absl::StatusOr<pid_t> Fork::Run() {
   }
   AfterForkInParent();
   if (pid < 0) return ToStatus(NewOsError(error, "fork"));
-  // After the bookkeeping (gh-135427).
+  // After the bookkeeping, as an error too (gh-135427).
   if (threads > 1) {
     char text[128];
     std::snprintf(
         text, sizeof(text),
         "This process (pid=%d) is multi-threaded, use of fork() may lead to deadlocks in the child.",
         static_cast<int>(::getpid()));
-    Runtime::Instance().Warn("DeprecationWarning", text);
+    // One that was made an exception: the child lives all the same.
+    if (absl::Status status = Runtime::Warn("DeprecationWarning", text); !status.ok()) return status;
   }
   return pid;
 }

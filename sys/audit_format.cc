@@ -22,6 +22,16 @@ namespace {
 
 using Kind = AuditArgument::Kind;
 
+// The units that take an argument each, as bits from '@' on.
+constexpr uint64_t kArgumentUnits = [] {
+  uint64_t units = 0;
+  for (const char unit : std::string_view("szUyibhlqnLIBHkKdfOScCp")) units |= uint64_t{1} << (unit - '@');
+  return units;
+}();
+constexpr bool TakesArgument(char unit) {
+  return unit >= '@' && unit < '@' + 64 && (kArgumentUnits >> (unit - '@') & 1) != 0;
+}
+
 // Deeper nesting is a mistake; it must not become a stack overflow.
 constexpr int kMaxDepth = 100;
 
@@ -31,6 +41,7 @@ class Builder {
 
   absl::StatusOr<Ref<Tuple>> Build() {
     std::vector<Ref<Object>> values;
+    values.reserve(arguments_.size());
     absl::Status status = BuildUntil('\0', 0, &values);
     if (!status.ok()) return status;
     if (next_ != arguments_.size()) {
@@ -88,7 +99,7 @@ class Builder {
       default:
         break;
     }
-    if (std::string_view("szUyibhlqnLIBHkKdfOScCp").find(unit) == std::string_view::npos) {
+    if (!TakesArgument(unit)) {
       return Raise(ErrorType::SystemError(), "bad format char passed to Py_BuildValue");
     }
     if (next_ == arguments_.size()) {
