@@ -34,7 +34,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 
 #include "absl/status/status.h"
 
@@ -121,13 +120,16 @@ class ImportLockScope {
   explicit ImportLockScope(ImportLock& lock, const WaitHooks* hooks = nullptr) : lock_(lock) {
     lock_.Acquire(hooks);
   }
-  // For a lock that the calling thread has acquired.
-  ImportLockScope(ImportLock& lock, std::adopt_lock_t) : lock_(lock) {}
+  // Takes over a lock that the calling thread has acquired.
+  static ImportLockScope Adopt(ImportLock& lock) { return ImportLockScope(lock, Acquired{}); }
   ~ImportLockScope() { lock_.Release().IgnoreError(); }
   ImportLockScope(const ImportLockScope&) = delete;
   ImportLockScope& operator=(const ImportLockScope&) = delete;
 
  private:
+  struct Acquired {};
+  ImportLockScope(ImportLock& lock, Acquired) : lock_(lock) {}
+
   ImportLock& lock_;
 };
 

@@ -248,7 +248,7 @@ absl::StatusOr<Ref<ModuleSpec>> Importer::FindSpec(std::string_view name,
       // Not for ever: its owner may be a thread that hangs inside a finder since the end has begun (IL-79).
       const LockStatus locked = import_lock_.AcquireTimed(kForever, host_.Hooks());
       if (locked != LockStatus::kAcquired) return host_.WaitFailure(locked, std::string(name));
-      const ImportLockScope scope(import_lock_, std::adopt_lock);
+      const ImportLockScope scope = ImportLockScope::Adopt(import_lock_);
       spec = internal::AskMetaPathFinder(finder, name, path, target);
     }
     if (!spec.ok()) return spec;

@@ -37,6 +37,7 @@ struct World {
   void Build() {
     gil.emplace();
     gil->set_interval(1);
+    if (threads.has_value()) return;
     threads.emplace(InterpreterThreads::Options{.registry = &registry, .gil = &*gil});
     threads->link().guards = &guards;
   }
@@ -63,9 +64,10 @@ struct World {
     InterpreterThreads::Clear(self);
     InterpreterThreads::DeleteCurrent();
   }
-  // The interpreter's memory is somebody else's from now on: an access to what stood there races.
+  // The interpreter's memory is somebody else's from now on: an access to what stood there races. The list stays for
+  // threads that have not noticed yet, as their last word goes there (lost_states).
   void FreeInterpreter() {
-    threads.reset();
+    if (threads->lost_states() == 0) threads.reset();
     gil.reset();
     Build();
   }
