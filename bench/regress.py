@@ -5,7 +5,8 @@ A figure is worse when all of this holds:
     repetitions of the old report have;
   - a Mann-Whitney U test says that the new repetitions are worse, at one chance in a hundred of being wrong. Five
     repetitions on each side are the least with which that can be said.
-A figure that the old report has and the new one lacks is a failure too: what is not measured does not stay good.
+A figure of a row that both reports have, which the new one lacks, is a failure too: what is not measured does not stay
+good. Rows that the new report does not have are named.
 """
 
 import argparse

@@ -219,7 +219,7 @@ ROWS = [
         ("BM_EnsureFromDetachedBiased", None), "BM_EnsureFromDetached", "BM_FloorLoadBranch"),
     Row("ensure.guarded", "Ensure and Release", "nested, with a guard (PEP 788)", "ns", "BM_EnsureGuardedNested", None,
         "BM_FloorTlsLoad"),
-    Row("ensure.guarded_detached", "Ensure and Release", "from detached, with a guard, biased", "ns",
+    Row("ensure.guarded_detached", "Ensure and Release", "from detached, with a guard (biased, with the GIL)", "ns",
         "BM_EnsureGuardedFromDetached", None, "BM_FloorLoadBranch"),
     Row("state.new_delete", "Life of a thread state", "new + clear + delete", "ns", "BM_ThreadStateNewDelete",
         "BM_ThreadStateNewDelete", "BM_FloorCasXchg", target=AtMost(60), target_ft=AtMost(100)),

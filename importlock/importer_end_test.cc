@@ -68,6 +68,28 @@ TEST_F(ImporterEndTest, IL77_TheEndInCPythonsOrder) {
   EXPECT_TRUE(IsNone(*kept[0]->GetAttr("public"))) << "wiped: None, not absent";
 }
 
+// A destructor runs as soon as its name is wiped, and finds what stands behind it.
+TEST_F(ImporterEndTest, IL77_DestructorsFindTheNamesBehindTheirs) {
+  const InterpreterAttached attached(interpreter);
+  static Ref<Object> found;
+  class Reader final : public Object {
+   public:
+    explicit Reader(Module& module) : module_(module) {}
+    ~Reader() override { found = module_.dict()->Get("second"); }
+    const char* TypeName() const override { return "Reader"; }
+
+   private:
+    Module& module_;
+  };
+  const Ref<Module> module = Module::New("m");
+  module->dict()->Set("first", MakeRef<Reader>(*module));
+  module->dict()->Set("second", Int::Of(2));
+  module->Wipe();
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->Repr().value(), "2");
+  found = nullptr;
+}
+
 TEST_F(ImporterEndTest, NothingGrowsWithModulesThatAreGone) {
   const InterpreterAttached attached(interpreter);
   class Any final : public Finder {

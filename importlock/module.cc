@@ -91,11 +91,12 @@ void Module::ClearState() {
 
 void Module::Wipe() {
   for (const bool private_names : {true, false}) {
-    for (const Dict::Item& item : dict_->Snapshot()) {
+    for (Dict::Item& item : dict_->Snapshot()) {
       const std::string& name = item.first;
       const bool is_private = name.starts_with('_') && !name.starts_with("__");
       if (is_private != private_names || name == "__builtins__") continue;
       dict_->Set(name, None());
+      item.second = nullptr;  // if this was the last reference, its destructor finds the names behind it
     }
   }
   ClearState();
@@ -117,7 +118,7 @@ absl::StatusOr<Ref<Object>> Module::GetAttr(std::string_view name) {
     auto* const deferred = dynamic_cast<Deferred*>(value.get());
     if (deferred == nullptr) return value;
     absl::StatusOr<Ref<Object>> resolved = deferred->Resolve();
-    // What the program has bound meanwhile stays.
+    // What the program has bound meanwhile stays (but for another thread that binds at this very moment).
     if (resolved.ok() && dict_->Get(name) == value) dict_->Set(name, *resolved);
     return resolved;
   }

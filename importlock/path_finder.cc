@@ -46,7 +46,12 @@ class SharedObjectLoader final : public Loader {
       return ErrorWithPath(spec, spec->name() + ": no ABI information (" + kModuleAbiSymbol + ")");
     }
     if (absl::Status status = CheckModuleAbi(*abi, spec->name()); !status.ok()) return status;
-    if (slots != nullptr) return native_.Create(slots(), spec);
+    if (slots != nullptr) {
+      const ModuleSlot* const exported = slots();
+      if (exported != nullptr) return native_.Create(exported, spec);
+      return Raise(ErrorType::SystemError(), "module export hook for module '%s' failed",
+                   spec->name().c_str());
+    }
     return native_.Create(init, spec);
   }
   absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>& module) override {
@@ -146,7 +151,7 @@ absl::StatusOr<Ref<Object>> PathFinder::EntryFinder(const std::string& entry) {
   for (const Ref<Object>& hook : list->Snapshot()) {
     absl::StatusOr<Ref<Object>> made = hook->Call(argument);
     if (made.ok()) {
-      finder = *std::move(made);
+      finder = *made ? *std::move(made) : None();
       break;
     }
     if (!IsError(made.status(), ErrorType::ImportError())) return made;

@@ -56,6 +56,8 @@ bool Interpreter::CloseIfNothingIsOutstanding(ThreadState& thread) {
   if (is_main() && !registry_.IsMainThread() && calls_.IsEmpty()) {
     unrun_calls_ += call_handler_.Drop(thread.breaker(), /*is_main_thread=*/true);
   }
+  // A look that closes nothing, so that a thread is refused a guard only where the end may really have come.
+  if (!calls_.IsEmpty() || (is_main() && !registry_.main_calls().IsEmpty())) return false;
   // Guards before the queues: who holds one finds the queues open. Who asks for one from here on is refused, be it that
   // we go round once more.
   if (!guards().CloseIfNone()) return false;

@@ -1,12 +1,12 @@
 #include "pyrt/interp/interpreter.h"
 
+#include <new>
 #include <string>
 #include <utility>
 
 #include "pyrt/interp/interpreter_registry.h"
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/object/error.h"
-#include "pyrt/tstate/handshake.h"
 #include "pyrt/tstate/stop_the_world.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -46,7 +46,13 @@ absl::Status Interpreter::Configure(const InterpreterConfig& config, bool gil_en
   link.guards = &core_->guards;
   if constexpr (!kGilEnabled) {
     const BrcHooks& references = registry_.hooks().references;
-    if (references.merge != nullptr) core_->brc = std::make_unique<Brc>(references);
+    if (references.merge != nullptr) {
+      core_->brc.reset(new (std::nothrow) Brc(references));
+      if (core_->brc == nullptr) {
+        core_.reset();
+        return absl::ResourceExhaustedError("memory allocation failed");
+      }
+    }
     link.brc = core_->brc.get();
   }
   return absl::OkStatus();
@@ -100,20 +106,15 @@ bool Interpreter::MergeReferencesOf(uint64_t owner) {
     if (thread != nullptr) thread->DecRef();
     return false;
   }
-  struct Work {
-    Brc* queues;
-    void* dead;
-  } work{brc(), nullptr};
-  const HandshakeResult result = Handshake::Run(
-      *thread,
-      [](ThreadState& target, void* argument) {
-        Work& self = *static_cast<Work*>(argument);
-        self.dead = self.queues->MergeStopped(target.data().brc);
-      },
-      &work);
+  // All of them, and not only the state that was found: the thread may run attached by another one.
+  void* dead;
+  {
+    StoppedWorld stopped(threads());
+    dead = brc()->MergeStopped(thread->data().brc);
+  }
   thread->DecRef();
-  work.queues->Destroy(work.dead);
-  return result == HandshakeResult::kDone;
+  brc()->Destroy(dead);
+  return true;
 }
 
 absl::Status Interpreter::SetRunningMain(ThreadState& thread) {

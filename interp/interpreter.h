@@ -158,8 +158,8 @@ class Interpreter {
   // poll, or it is merged now if there is none. Attached; may run the object's destructor, and stops the world when
   // memory is short (BR-3). CPython: _Py_brc_queue_object.
   void QueueReference(uint64_t owner, void* object);
-  // Merges what is queued for a thread that does not poll, at its next safe point or in its place while it is
-  // detached (BR-5). False if there is no such thread. Attached or not holding any lock; runs destructors, attached.
+  // Merges what is queued for a thread that does not poll, in its place, with the world stopped (BR-5). False if there
+  // is no such thread. Attached; runs destructors.
   bool MergeReferencesOf(uint64_t owner);
   Brc* brc() { return core_->brc.get(); }
 

@@ -93,17 +93,17 @@ void Fork::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
     if (it->before_fork != nullptr) it->before_fork(it->context, *thread.interp());
   }
-  // Two threads that fork at once meet here: one of them is stopped, in Stop, until the other has forked.
   ThreadRegistry& threads = runtime.interpreters().threads();
   StopTheWorld stop(threads);
   stop.Stop();
-  State().stop.emplace(stop);
-  State().thread = &thread;
   for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
     if (it->before_fork_stopped != nullptr) it->before_fork_stopped(it->context, *thread.interp());
   }
   // Held across fork, so that the child finds complete lists. Reinitialised there, not unlocked (FK-2).
   threads.head_lock().Lock();
+  // Two threads that fork at once meet in Stop or, with GILs of their own, at this lock: the state is one's at a time.
+  State().stop.emplace(stop);
+  State().thread = &thread;
 }
 
 void Fork::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
@@ -112,12 +112,13 @@ void Fork::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   ThreadState& thread = *std::exchange(state.thread, nullptr);
   StopTheWorld stop = *std::exchange(state.stop, std::nullopt);
   runtime.interpreters().threads().head_lock().Unlock();
-  stop.Start();
+  // While nobody runs yet who could wait, attached, for what is held.
   for (const Subsystem& subsystem : runtime.subsystems_) {
     if (subsystem.after_fork_in_parent != nullptr) {
       subsystem.after_fork_in_parent(subsystem.context, *thread.interp());
     }
   }
+  stop.Start();
   RunCallbacks(&Callbacks::after_in_parent, /*newest_first=*/false);
 }
 
@@ -141,8 +142,13 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   registry.AfterForkInChild(&thread, /*attached=*/true);
   Thread::AfterForkInChild();
 
-  // The states of threads that do not exist, cleared and freed with everything working: destructors run.
+  // Before any destructor runs: it may import, write and audit.
   Interpreter& own = *thread.interp();
+  for (const Subsystem& subsystem : runtime.subsystems_) {
+    if (subsystem.after_fork_in_child != nullptr) subsystem.after_fork_in_child(subsystem.context, own);
+  }
+
+  // The states of threads that do not exist, cleared and freed with everything working: destructors run.
   InterpreterThreads::DeleteRemoved(own.threads().RemoveAllExcept(&thread), /*threads_are_gone=*/true);
   // And the other interpreters; of the main one only the states (it cannot go).
   for (Interpreter* interp = registry.head(); interp != nullptr;) {
@@ -165,9 +171,6 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
     interp = next;
   }
 
-  for (const Subsystem& subsystem : runtime.subsystems_) {
-    if (subsystem.after_fork_in_child != nullptr) subsystem.after_fork_in_child(subsystem.context, own);
-  }
   RunCallbacks(&Callbacks::after_in_child, /*newest_first=*/false);
 }
 

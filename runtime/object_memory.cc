@@ -36,10 +36,15 @@ absl::Status Init(void*, Interpreter& interp) {
   return absl::OkStatus();
 }
 
-// The first subsystem that comes up goes down last: the others have given back what they had.
+// The first subsystem that comes up goes down last: the others have given back what they had. What hosts have put into
+// the tables goes here, for it may have its memory from us.
 void Clear(void*, Interpreter& interp) {
   OwnMemory* const own = Of(interp);
   if (own == nullptr) return;
+  using Table = Interpreter::Table;
+  for (const Table table : {Table::kImporter, Table::kModules, Table::kSysDict, Table::kBuiltins}) {
+    const Ref<Object> released = interp.set_table(table, nullptr);
+  }
   leaked.fetch_add(own->blocks.load(kRelaxed), kRelaxed);
   interp.set_object_memory(nullptr);
   delete own;

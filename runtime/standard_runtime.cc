@@ -78,8 +78,10 @@ void AddStandardSubsystems(StandardRuntimeOptions options) {
   const Subsystem import = ImportSubsystem(std::move(imports));
   static bool added = false;  // one thread at a time starts or ends the runtime
   if (std::exchange(added, true)) return;
-  Runtime::AddSubsystem(sys);
+  // On the way down the reverse: sys lets go of what keeps modules alive before the importer ends them, and of the
+  // importer before that goes (IL-77).
   Runtime::AddSubsystem(import);
+  Runtime::AddSubsystem(sys);
   Runtime::AddSubsystem({.name = "standard",
                          .init_core = &InitCore,
                          .finalize_modules = &FinalizeModules,
@@ -87,13 +89,6 @@ void AddStandardSubsystems(StandardRuntimeOptions options) {
                            const Ref<Object> modules =
                                interp.set_table(Interpreter::Table::kModules, nullptr);
                          }});
-}
-
-RuntimeOptions RuntimeOptionsFor(const RuntimeConfig& config) {
-  RuntimeOptions options;
-  options.enable_gil = kGilEnabled || config.gil == GilMode::kEnable;
-  options.install_signal_handlers = config.install_signal_handlers;
-  return options;
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

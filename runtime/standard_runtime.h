@@ -1,7 +1,7 @@
 // The whole: sys and imports as parts of one runtime, and what joins them, which neither can do alone.
 //
 //   AddStandardSubsystems({.sys = {.config = config}, .imports = {.inittab = &inittab, .path_finder = true}});
-//   Runtime::Initialize(RuntimeOptionsFor(config));
+//   Runtime::Initialize(RuntimeOptionsOf(config));
 //
 //   sys.modules              the importer's table (a view: assigning to the name changes nothing but the name)
 //   sys.meta_path, path,     what imports use, looked up anew by each: replacing a list, or None, takes effect.
@@ -26,16 +26,13 @@ namespace pyrt::inline PYRT_VARIANT {
 
 struct StandardRuntimeOptions {
   SysSubsystemOptions sys;
-  // Set here from sys.config and therefore ignored: use_frozen, path, import_time, may_enable_gil, sys_value. The
+  // Set here from sys.config and therefore ignored: use_frozen, path, import_time, lazy_imports, may_enable_gil, sys_value. The
   // inittab's names become sys.builtin_module_names.
   ImportSubsystemOptions imports;
 };
 
 // Before Runtime::Initialize; again between two lives, for other options in the next one.
 void AddStandardSubsystems(StandardRuntimeOptions options);
-
-// What of the configuration is Initialize's business.
-RuntimeOptions RuntimeOptionsFor(const RuntimeConfig& config);
 
 }  // namespace pyrt::inline PYRT_VARIANT
 

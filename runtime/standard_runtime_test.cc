@@ -83,7 +83,7 @@ class StandardRuntimeTest : public testing::Test {
   Importer& Start() {
     const RuntimeConfig config = options.sys.config;
     AddStandardSubsystems(options);
-    EXPECT_TRUE(Runtime::Initialize(RuntimeOptionsFor(config)).ok());
+    EXPECT_TRUE(Runtime::Initialize(RuntimeOptionsOf(config)).ok());
     return Current();
   }
   static Importer& Current() { return *ImporterOf(Interpreter::Get()); }
@@ -131,6 +131,24 @@ TEST_F(StandardRuntimeTest, SysAndTheImporterShareWhatTheyShow) {
             "ImportError: sys.meta_path is None, Python is likely shutting down");
   sys.Set("meta_path", Int::Of(3));
   EXPECT_EQ(MessageOf(importer.Import("single")), "TypeError: 'int' object is not iterable");
+}
+
+// The subsystems end in the order in which CPython ends them: sys first lets go of what keeps objects alive.
+TEST_F(StandardRuntimeTest, IL77_SysLetsGoBeforeTheModulesEnd) {
+  struct Mourner final : Object {
+    explicit Mourner(std::string* the_seen) : seen(the_seen) {}
+    ~Mourner() override { *seen = SysShows("last_exc"); }
+    const char* TypeName() const override { return "Mourner"; }
+    std::string* const seen;
+  };
+  std::string seen;
+  const absl::StatusOr<Ref<Object>> module = Start().Import("fine");
+  ASSERT_TRUE(module.ok());
+  ASSERT_TRUE((*module)->SetAttr("mourner", MakeRef<Mourner>(&seen)).ok());
+  SysModule::Current()->dict().Set("last_exc", Error::New(ErrorType::ValueError(), "old"));
+  EXPECT_EQ(SysShows("last_exc"), "ValueError('old')");
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_EQ(seen, "None");
 }
 
 TEST_F(StandardRuntimeTest, B118_TheEventImportReachesNativeAndInterpretersHooks) {

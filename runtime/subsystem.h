@@ -37,8 +37,9 @@ struct Subsystem {
   // Once, after the main interpreter was cleared; the current thread state still exists. Audit hooks go here.
   void (*finalize_process)(void* context) = nullptr;
 
-  // Around fork, attached. `before_fork` may block and detach (import lock); the others may not fail. Locks that threads
-  // hold or wait for while attached are taken in the stopped world: taken before, they would keep it from stopping.
+  // Around fork, attached. `before_fork` may block and detach (import lock); the others may not fail, nor block. Locks
+  // that threads hold or wait for while attached are taken and given back in the stopped world: taken before, they would
+  // keep it from stopping. In the child it comes before the states of the parent's threads are cleared.
   void (*before_fork)(void* context, Interpreter& interp) = nullptr;
   void (*before_fork_stopped)(void* context, Interpreter& interp) = nullptr;
   void (*after_fork_in_parent)(void* context, Interpreter& interp) = nullptr;

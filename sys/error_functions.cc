@@ -33,8 +33,8 @@ Result ExitFunction(SysModule&, Args args) {
     arguments.assign(items.begin(), items.end());
   }
   // An exception of the type is raised itself.
-  if (arguments.size() == 1) {
-    Error* const given = As<Error>(arguments[0]);
+  if (!args.empty()) {
+    Error* const given = As<Error>(args[0]);
     if (given != nullptr && given->IsA(ErrorType::SystemExit())) return ToStatus(Ref<Error>::Share(given));
   }
   return ToStatus(Error::New(ErrorType::SystemExit(), std::move(arguments)));

@@ -29,8 +29,10 @@ Ref<String> InternTable::Intern(Ref<String> string) {
   // The node is made before the lock is taken. (The table itself may grow under it, which is rare.)
   Strings made;
   made.try_emplace(string->value(), string);
+  Strings::insert_return_type inserted;  // with the node, if it was not needed, until the lock is released
   MutexLock lock(mutex_);
-  return strings_.insert(made.extract(made.begin())).position->second;
+  inserted = strings_.insert(made.extract(made.begin()));
+  return inserted.position->second;
 }
 
 absl::StatusOr<Ref<String>> InternTable::InternObject(const Ref<Object>& object) {

@@ -36,7 +36,7 @@ Ref<StructSequence> MakeThreadInfo();
 Ref<Object> MakeMaxSize();
 Ref<Object> MakeMaxUnicode();
 Ref<Object> MakeApiVersion();
-// The one immortal string of that text. For texts of which there are few.
+// The one immortal string of that text. For texts of which there are few. Attached: takes a lock that a fork finds free.
 Ref<Object> ImmortalText(std::string_view text);
 
 // sys.implementation and, a constant, sys.abi_info: namespace(name='pyrt', ...).

@@ -10,7 +10,7 @@ namespace pyrt::inline PYRT_VARIANT {
 
 Brc::~Brc() {
   for (const Bucket& bucket : buckets_) {
-    PYRT_CHECK(bucket.first == nullptr, "_Py_brc", "a thread is still registered");
+    PYRT_CHECK(bucket.first == nullptr || forked_, "_Py_brc", "a thread is still registered");
   }
 }
 
@@ -21,7 +21,8 @@ void Brc::Register(BrcThread& thread, uint64_t ident, EvalBreaker& breaker) {
   thread.ident_ = ident;
   thread.breaker_ = &breaker;
   thread.next_ = bucket.first;
-  bucket.first = &thread;
+  bucket.first =
+      &thread;  // last: a fork may fall anywhere here, as a thread that is bound need not be attached
 }
 
 // What is queued for any state of the OS thread.
@@ -65,13 +66,21 @@ void Brc::Unregister(BrcThread& thread) {
     {
       RankedMutexLock<kRank> guard(bucket.lock);
       queue = std::exchange(thread.queue_, nullptr);
+      // Another state of the same OS thread merges for all: it may be the one that is attached there now.
+      BrcThread* other = bucket.first;
+      while (other != nullptr && (other == &thread || other->ident_ != thread.ident_)) other = other->next_;
+      while (other != nullptr && queue != nullptr) {
+        Entry* const entry = std::exchange(queue, queue->next);
+        entry->next = std::exchange(other->queue_, entry);
+      }
       // Only with nothing left to merge, looked at again each time (BR-4): who finds no owner merges at once, and two
       // may not merge one object at the same time.
       left = queue == nullptr || PYRT_MUTANT(brc_leaves_before_it_has_merged);
       if (left) {
         BrcThread** link = &bucket.first;
-        while (*link != &thread) link = &(*link)->next_;
-        *link = thread.next_;
+        while (*link != nullptr && *link != &thread) link = &(*link)->next_;
+        // Null: in the child of a fork that fell into its Register.
+        if (*link != nullptr) *link = thread.next_;
         thread.next_ = nullptr;
         thread.breaker_ = nullptr;
       }
@@ -139,6 +148,7 @@ void Brc::Destroy(void* dead) {
 
 void Brc::ReinitAfterFork() {
   for (Bucket& bucket : buckets_) bucket.lock.ReinitAfterFork();
+  forked_ = true;
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -82,8 +82,8 @@ class Brc {
   // Enters the thread, from now on owner of what `ident` owns. On that OS thread. Several states of one OS thread
   // may be in the table; any of them merges for all. CPython: _Py_brc_init_thread.
   void Register(BrcThread& thread, uint64_t ident, EvalBreaker& breaker);
-  // Merges what is queued and takes the thread out; nothing can be queued for it afterwards (BR-4). Attached; on that
-  // thread, or on one that excludes it. Runs destructors; does nothing if it is not registered. CPython:
+  // Merges what is queued, or leaves it to another state of the same OS thread, and takes the thread out; nothing can be
+  // queued for it afterwards (BR-4). Attached; on that thread, or on one that excludes it. Runs destructors; does nothing if it is not registered. CPython:
   // _Py_brc_remove_thread.
   void Unregister(BrcThread& thread);
 
@@ -119,6 +119,7 @@ class Brc {
 
   const BrcHooks hooks_;
   Bucket buckets_[kBuckets];
+  bool forked_ = false;  // threads of the parent that nobody could find may be left
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

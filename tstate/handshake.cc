@@ -1,6 +1,7 @@
 #include "pyrt/tstate/handshake.h"
 
 #include "pyrt/runtime/config/check.h"
+#include "pyrt/tstate/stop_the_world.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -24,19 +25,11 @@ HandshakeResult Handshake::Run(ThreadState& target, Function function, void* arg
   } else {
     InterpreterThreads& threads = *target.link().threads;
     ThreadRegistry& registry = threads.registry();
-    StopState& state = threads.stop_state();
     PYRT_CHECK(internal::world_stops_held == 0, "Handshake::Run", "this thread has stopped the world");
 
     // The interpreter's mutex and the gate: nobody else suspends or resumes the target.
-    const WaitHooks* const hooks = ThreadState::DetachWhileWaiting();
-    Timeout timeout = kForever;
-    if (deadline != kNoDeadline) timeout = deadline > MonotonicNow() ? deadline - MonotonicNow() : 0;
-    if (timeout < 0 && deadline != kNoDeadline) timeout = 0;
-    if (state.mutex.LockTimed(timeout, hooks) != LockStatus::kAcquired) return HandshakeResult::kTimedOut;
-    if (!registry.stop_gate().EnterInterpreter(deadline, hooks)) {
-      state.mutex.Unlock();
-      return HandshakeResult::kTimedOut;
-    }
+    StopTheWorld scope(threads);
+    if (!scope.EnterScope(deadline)) return HandshakeResult::kTimedOut;
 
     HandshakeOperation operation{.function = function, .argument = argument, .counter = {}};
     using Outcome = HandshakeOperation::Outcome;
@@ -94,8 +87,7 @@ HandshakeResult Handshake::Run(ThreadState& target, Function function, void* arg
     if (resume && !PYRT_MUTANT(handshake_leaves_target_suspended)) {
       if (target.word_.Resume()) FutexWake(target.word_.futex(), 1);
     }
-    registry.stop_gate().LeaveInterpreter();
-    state.mutex.Unlock();
+    scope.DisownScope();
     switch (outcome) {
       case HandshakeOperation::kDone:
       case HandshakeOperation::kSuspended:

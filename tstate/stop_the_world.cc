@@ -120,19 +120,7 @@ bool StopTheWorld::Stop(Deadline deadline) {
   // Two threads that each have one interpreter stopped and want more would wait for each other.
   PYRT_CHECK(internal::world_stops_held == 0, "_PyEval_StopTheWorld",
              "this thread has stopped another interpreter; stop everything first, or start that one");
-  ThreadState* const current = ThreadState::Current();
-  if (current == nullptr) {
-    if (!OwnScope(deadline)) return false;
-  } else if (!OwnScope(kAtOnce)) {
-    current->Detach();
-    const bool owned = OwnScope(deadline);
-    // As long as we own the scope nobody else stops what we belong to, so nobody can suspend us or shut us down. Who
-    // did so before, while we waited, must not find it owned by a thread that hangs: neither lets go of what was
-    // handed to it (gh-133130).
-    if (owned && current->must_exit()) DisownScope();
-    current->Attach();
-    if (!owned) return false;
-  }
+  if (!EnterScope(deadline)) return false;
   state_.requester = ThreadState::Current();
   state_.owner.store(self, kRelaxed);
   internal::world_stops_held = 1;
@@ -210,14 +198,30 @@ void StopTheWorld::Leave() {
   DisownScope();
 }
 
+// Owns the scope: nobody else stops, starts or shakes hands in it. Detaches while it waits.
+//
+// As long as we own what we belong to nobody can suspend us or shut us down. Who did so before, while we waited, must not
+// find it owned by a thread that hangs: neither lets go of what was handed to it (gh-133130). (Not
+// covered: the scope of an interpreter that is not ours, while our own one ends.)
+bool StopTheWorld::EnterScope(Deadline deadline) {
+  ThreadState* const current = ThreadState::Current();
+  if (current == nullptr) return OwnScope(deadline);
+  if (OwnScope(kAtOnce)) return true;
+  current->Detach();
+  const bool owned = OwnScope(deadline);
+  if (owned && current->must_exit()) DisownScope();
+  current->Attach();
+  return owned;
+}
+
 // The mutex of the scope, and the gate. Neither attaches nor detaches.
 bool StopTheWorld::OwnScope(Deadline deadline) {
   if (!state_.mutex.TryLock()) {
     if (deadline == kAtOnce) return false;
     if (state_.mutex.LockTimed(Remaining(deadline)) != LockStatus::kAcquired) return false;
   }
-  const bool entered = threads_ != nullptr ? registry_.stop_gate_.EnterInterpreter(deadline, nullptr)
-                                           : registry_.stop_gate_.EnterGlobal(deadline, nullptr);
+  const bool entered = threads_ != nullptr ? registry_.stop_gate_.EnterInterpreter(deadline)
+                                           : registry_.stop_gate_.EnterGlobal(deadline);
   if (!entered) state_.mutex.Unlock();
   return entered;
 }

@@ -80,6 +80,9 @@ class StopTheWorld {
   }
 
  private:
+  friend class Handshake;
+
+  bool EnterScope(Deadline deadline) PYRT_NO_THREAD_SAFETY_ANALYSIS;
   bool OwnScope(Deadline deadline) PYRT_NO_THREAD_SAFETY_ANALYSIS;
   void DisownScope() PYRT_NO_THREAD_SAFETY_ANALYSIS;
   template <typename Visitor>

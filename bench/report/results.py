@@ -76,6 +76,8 @@ def _error(run):
 
 
 def _figure(run, metric, unit):
+    if metric == "cpu_time" and run.get("name", "").endswith("/manual_time"):
+        metric = "real_time"  # what the benchmark has timed itself: the loop, and not what it sets up for it
     value = run.get(metric)
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None

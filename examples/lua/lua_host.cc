@@ -51,7 +51,7 @@ class LuaValue final : public pyrt::Object {
   const int reference_;
 };
 
-// Lua raises by longjmp, which passes C++ destructors over. So each function of ours is in two parts: one that may
+// Lua raises by longjmp, which passes C++ destructors over (as it does here when Lua runs out of memory). So each function of ours is in two parts: one that may
 // own things and returns a Status, and this one, which owns nothing when it raises.
 template <absl::Status (*body)(lua_State* lua, int& results)>
 int Function(lua_State* lua) {

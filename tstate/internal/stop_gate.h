@@ -3,8 +3,8 @@
 //   word   31..3             2              1        0
 //          interpreters      global wanted  sleepers global
 //
-// A readers-writer lock with deadlines, whose waiters detach while they sleep (hooks), so that a stopper
-// which waits for its turn can itself be stopped. A waiting global stop keeps new interpreter stops out.
+// A readers-writer lock with deadlines. Who may have to wait detaches first (StopTheWorld::EnterScope), so that a
+// stopper which waits for its turn can itself be stopped. A waiting global stop keeps new interpreter stops out.
 //
 // CPython counterpart: runtime.stoptheworld_mutex (an RW mutex without deadlines).
 
@@ -16,7 +16,6 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/platform.h"
-#include "pyrt/runtime/sync/wait_hooks.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -26,13 +25,13 @@ class StopGate {
   StopGate(const StopGate&) = delete;
   StopGate& operator=(const StopGate&) = delete;
 
-  // False when the deadline has passed. `hooks` may be null.
-  bool EnterInterpreter(Deadline deadline, const WaitHooks* hooks) {
+  // False when the deadline has passed.
+  bool EnterInterpreter(Deadline deadline) {
     uint32_t word = word_.load(kRelaxed);
     for (;;) {
       if ((word & (kGlobal | kGlobalWanted)) == 0) {
         if (word_.compare_exchange_weak(word, word + kInterpreter, kAcquire, kRelaxed)) return true;
-      } else if (!Sleep(word, deadline, hooks)) {
+      } else if (!Sleep(word, deadline)) {
         return false;
       }
     }
@@ -40,7 +39,7 @@ class StopGate {
   void LeaveInterpreter() { WakeIf(word_.fetch_sub(kInterpreter, kRelease)); }
 
   // The caller holds the mutex of the global stop: at most one thread is here.
-  bool EnterGlobal(Deadline deadline, const WaitHooks* hooks) {
+  bool EnterGlobal(Deadline deadline) {
     uint32_t word = word_.load(kRelaxed);
     for (;;) {
       if (word < kInterpreter) {
@@ -49,7 +48,7 @@ class StopGate {
       } else if ((word & kGlobalWanted) == 0) {
         if (word_.compare_exchange_weak(word, word | kGlobalWanted, kRelaxed, kRelaxed))
           word |= kGlobalWanted;
-      } else if (!Sleep(word, deadline, hooks)) {
+      } else if (!Sleep(word, deadline)) {
         WakeIf(word_.fetch_and(~kGlobalWanted, kRelaxed));
         return false;
       }
@@ -68,13 +67,11 @@ class StopGate {
   static constexpr uint32_t kInterpreter = 8;
 
   // Sleeps while the word is `word`; false when the deadline has passed. Reloads `word`.
-  bool Sleep(uint32_t& word, Deadline deadline, const WaitHooks* hooks) {
+  bool Sleep(uint32_t& word, Deadline deadline) {
     if ((word & kSleepers) == 0 && !word_.compare_exchange_weak(word, word | kSleepers, kRelaxed, kRelaxed)) {
       return true;
     }
-    if (hooks != nullptr) hooks->before_park(hooks->context);
     const FutexResult result = FutexWait(&word_, word | kSleepers, deadline);
-    if (hooks != nullptr) hooks->after_park(hooks->context);
     word = word_.load(kRelaxed);
     return result != FutexResult::kTimedOut;
   }
