@@ -11,12 +11,12 @@
 //   waiting_   how many threads are queued; 0 is what the fast drop looks for
 //   queue      FIFO of GilWaiter nodes on their threads' stacks, guarded by queue_lock_
 //
-//   operation      free              held by another           held by me       biased to me     biased to
-//   another Take           CAS -> held       queue, wait               fatal            store, fence revoke,
-//   then as left Drop           fatal             fatal                     store or pass on store, fence
-//   fatal Yield          fatal             fatal                     pass on, queue   un-bias, pass on fatal
+//   operation   free          held by another   held by me       biased to me    biased to another
+//   Take        CAS -> held   queue, wait       fatal            store, fence    revoke, then as left
+//   Drop        fatal         fatal             store, pass on   store, fence    fatal
+//   Yield       fatal         fatal             pass on, queue   un-bias, too    fatal
 //
-// gil/README.md argues why no wake-up is lost and who pairs with whom; gil/internal/gil_waiter.h has the
+// gil/README.md argues why no wake-up is lost and who pairs with whom; gil/internal/gil_queue.h has the
 // queue.
 //
 // Happens-before: everything a thread did before Drop or Yield happens before what the next holder does after

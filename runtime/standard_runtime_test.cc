@@ -369,8 +369,9 @@ TEST_F(StandardRuntimeTest, IL77_FindersAreGoneBeforeModules) {
   ASSERT_TRUE(module->SetAttr("words", MakeRef<LastWords>(importer)).ok());
   module.reset();
   EXPECT_EQ(Runtime::Finalize(), 0);
-  EXPECT_THAT(seen, ElementsAre("None[]{}", "ModuleNotFoundError: import of fine halted; None in sys.modules",
-                                "ImportError: sys.meta_path is None, Python is likely shutting down"));
+  EXPECT_THAT(seen,
+              ElementsAre("NoneNoneNone", "ModuleNotFoundError: import of fine halted; None in sys.modules",
+                          "ImportError: sys.meta_path is None, Python is likely shutting down"));
 }
 
 }  // namespace
