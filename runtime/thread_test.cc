@@ -296,8 +296,10 @@ TEST_F(ThreadTest, B133_CtrlCWhileJoiningIsReportedAndFinalizeCompletes) {
               ThreadState* const main_thread = ThreadState::Current();
               const pthread_t self = ::pthread_self();
               if (!StartThread([&] { Spin(never); }).ok()) return 1;
+              main_thread->IncRef();  // looked at beyond its end, if nobody ever sees it detached
               std::thread([main_thread, self] {
                 while (main_thread->attached()) YieldCpu();
+                main_thread->DecRef();
                 // Until it is seen: the first ones may come before the wait.
                 for (int i = 0; i < 100 && Runtime::IsInitialized(); ++i) {
                   ::pthread_kill(self, SIGINT);

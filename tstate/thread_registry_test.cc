@@ -306,12 +306,15 @@ TEST_F(ThreadRegistryTest, ForkedChildKeepsOneStateAndGoesOn) {
       bool ok =
           interpreter_.threads.size() == 1 && self->native_thread_id() == static_cast<uint64_t>(::getpid());
       { DetachedScope detached; }
-      std::thread second([&] { TestThread thread(interpreter_); });
-      {
-        DetachedScope detached;
-        second.join();
+      // ThreadSanitizer still knows the parent's threads, and ends a child whose new thread has the id of one of them.
+      if constexpr (!kTsan) {
+        std::thread second([&] { TestThread thread(interpreter_); });
+        {
+          DetachedScope detached;
+          second.join();
+        }
+        ok = ok && interpreter_.threads.last_id() >= 3;
       }
-      ok = ok && interpreter_.threads.last_id() >= 3;
       _exit(ok ? 0 : 2);
     }
     DetachedScope detached;
