@@ -364,12 +364,12 @@ void Importer::BeforeFork() {
 
 void Importer::BeforeForkTakeImportLock() { import_lock_.BeforeFork(host_.Hooks()); }
 
-void Importer::BeforeForkStopped() {
+void Importer::BeforeForkStopped() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   module_locks_.BeforeFork();
   modules_.BeforeFork();
 }
 
-void Importer::AfterForkInParent() {
+void Importer::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   modules_.AfterForkInParent();
   module_locks_.AfterForkInParent();
   import_lock_.AfterForkInParent();

@@ -29,7 +29,8 @@ constexpr uint64_t kArgumentUnits = [] {
   return units;
 }();
 constexpr bool TakesArgument(char unit) {
-  return unit >= '@' && unit < '@' + 64 && (kArgumentUnits >> (unit - '@') & 1) != 0;
+  const unsigned bit = static_cast<unsigned>(unit - '@');
+  return bit < 64 && (kArgumentUnits >> bit & 1) != 0;
 }
 
 // Deeper nesting is a mistake; it must not become a stack overflow.
