@@ -94,7 +94,7 @@ class Brc {
   // _Py_brc_merge_refcounts.
   size_t MergeOwn(BrcThread& thread);
 
-  // For a thread that can touch no object meanwhile: a stopped world, a handshake (BR-5). Destroy, later and
+  // For a thread that can touch no object meanwhile, by whichever of its states: a stopped world (BR-5). Destroy, later and
   // where destructors may run, frees those that had no reference left.
   void* MergeStopped(BrcThread& thread);
   void Destroy(void* dead);
