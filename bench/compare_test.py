@@ -192,6 +192,13 @@ class CompareTest(unittest.TestCase):
                          "BM_X/pollers:2/interval_us:50")
         self.assertEqual(plain_name("BM_X/real_time"), "BM_X")
 
+    def test_benchmarks_that_time_themselves_are_read_as_they_did(self):
+        results = Results()
+        for name in ("BM_Own/manual_time", "BM_Other"):
+            results.add("pyrt_gil", 0, {"name": name, "cpu_time": 9.0, "real_time": 4.0, "time_unit": "ns"})
+        self.assertEqual(results.samples("pyrt_gil", "BM_Own", "cpu_time", "ns"), {0: 4.0})
+        self.assertEqual(results.samples("pyrt_gil", "BM_Other", "cpu_time", "ns"), {0: 9.0})
+
     def test_histogram_buckets_are_those_of_the_harness(self):
         self.assertEqual([histogram.lower_bound(b) for b in (0, 15, 16, 31, 32, 33, 47, 48)],
                          [0, 15, 16, 31, 32, 34, 62, 64])
