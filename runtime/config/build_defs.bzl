@@ -19,6 +19,7 @@ and a test_suite x_test of them. What they run is x_test_binary, which follows t
 """
 
 load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+load("//third_party/precompiled:precompiled_headers.bzl", "include_first")
 load(
     ":variant_rules.bzl",
     "release_variant_binary",
@@ -40,12 +41,33 @@ DETSCHED_VARIANTS = ["detsched_gil", "detsched_ft"]
 _CONFIG = str(Label("//runtime/config"))
 _FUZZ_MAIN = str(Label("//testing/fuzz:fuzz_main"))
 _LIBFUZZER = str(Label("//runtime/config:libfuzzer"))
+_PRECOMPILING = str(Label("//runtime/config:precompiling"))
 
 def _with_config(deps):
     # `deps` may be a select(), which has no elements to look at.
     if type(deps) == "list":
         deps = [dep for dep in deps if dep not in ["//runtime/config", "//runtime/config:config"]]
     return deps + [_CONFIG]
+
+def _precompiled(name, deps):
+    """The deps and copts of a target that includes the headers that third_party/precompiled has parsed."""
+    if not name:
+        return struct(deps = deps, copts = [])
+    return struct(
+        deps = deps + select({
+            _PRECOMPILING: [str(Label("//third_party/precompiled:" + name))],
+            "//conditions:default": [],
+        }),
+        copts = select({
+            _PRECOMPILING: include_first(name),
+            "//conditions:default": [],
+        }),
+    )
+
+def _status_if_used(deps):
+    # What follows from its deps alone includes nothing that the target does not include anyway.
+    used = type(deps) == "list" and [dep for dep in deps if dep.startswith("@com_google_absl//absl/status")]
+    return "status" if used else None
 
 def pyrt_cc_library(name, srcs = [], hdrs = [], deps = [], **kwargs):
     """A cc_library whose headers are included as "pyrt/<package>/<header>".
@@ -63,12 +85,14 @@ def pyrt_cc_library(name, srcs = [], hdrs = [], deps = [], **kwargs):
         # include_prefix acts on hdrs only, and a private header is included by its full path as any other.
         hdrs = hdrs + [src for src in srcs if src.endswith(".h")]
         srcs = [src for src in srcs if not src.endswith(".h")]
+    first = _precompiled(_status_if_used(deps) if srcs else None, _with_config(deps))
     cc_library(
         name = name,
         srcs = srcs,
         hdrs = hdrs,
+        copts = first.copts,
         include_prefix = "pyrt/" + native.package_name(),
-        deps = _with_config(deps),
+        deps = first.deps,
         **kwargs
     )
 
@@ -92,6 +116,7 @@ def _cc_variant_tests(
         srcs,
         deps,
         variants,
+        precompiled,
         size = "small",
         timeout = None,
         tags = [],
@@ -105,15 +130,18 @@ def _cc_variant_tests(
     if flaky:
         fail("%s: a test that fails now and then has found something; it may not be marked flaky" % name)
 
+    first = _precompiled(precompiled, _with_config(deps))
+
     # Manual, so that //... builds the variants and not the binary once more as the command line has it.
     cc_test(
         name = name + "_binary",
         size = size,
         srcs = srcs,
+        copts = first.copts,
         data = data,
         linkstatic = True,
         tags = ["manual"],
-        deps = _with_config(deps),
+        deps = first.deps,
         **kwargs
     )
     _variant_tests(
@@ -141,7 +169,7 @@ def pyrt_cc_test(name, srcs, deps = [], variants = NATIVE_VARIANTS, **kwargs):
       variants: rows of VARIANTS, where one of them makes no sense.
       **kwargs: size ("small" unless told), timeout, tags, data, args, env, shard_count, and as for cc_test.
     """
-    _cc_variant_tests(name, srcs, deps, variants, **kwargs)
+    _cc_variant_tests(name, srcs, deps, variants, precompiled = "googletest_o1", **kwargs)
 
 def pyrt_cc_schedule_test(
         name,
@@ -160,7 +188,15 @@ def pyrt_cc_schedule_test(
       visibility: of the tests; //testing/mutants runs them with one mistake each.
       **kwargs: as for pyrt_cc_test.
     """
-    _cc_variant_tests(name, srcs, deps, variants, visibility = visibility, **kwargs)
+    _cc_variant_tests(
+        name,
+        srcs,
+        deps,
+        variants,
+        precompiled = "googletest",
+        visibility = visibility,
+        **kwargs
+    )
 
 def pyrt_cc_fuzz_test(
         name,
@@ -187,17 +223,19 @@ def pyrt_cc_fuzz_test(
       **kwargs: as for cc_test.
     """
     variants = NATIVE_VARIANTS if platform == "native" else DETSCHED_VARIANTS
+    first = _precompiled(_status_if_used(deps), _with_config(deps))
     cc_test(
         name = name + "_binary",
         size = size,
         srcs = srcs,
+        copts = first.copts,
         linkopts = select({
             _LIBFUZZER: ["-fsanitize=fuzzer"],
             "//conditions:default": [],
         }),
         linkstatic = True,
         tags = ["manual"],
-        deps = _with_config(deps) + select({
+        deps = first.deps + select({
             _LIBFUZZER: [],
             "//conditions:default": [_FUZZ_MAIN],
         }),
@@ -254,13 +292,15 @@ def pyrt_cc_benchmark(
       visibility: of the programs.
       **kwargs: as for cc_binary.
     """
+    first = _precompiled(_status_if_used(deps), _with_config(deps))
     cc_binary(
         name = name + "_binary",
         testonly = True,
         srcs = srcs,
+        copts = first.copts,
         data = data,
         tags = ["manual"],
-        deps = _with_config(deps),
+        deps = first.deps,
         **kwargs
     )
     for suffix in NATIVE_VARIANTS:

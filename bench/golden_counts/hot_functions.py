@@ -25,7 +25,7 @@ LIBRARY = {
 COLUMNS = ("locked", "fences", "calls", "tls", "syscalls")
 
 HEADER = """# What one hot function contains, by gcc 12 with the options of //bench, x86-64; {variant} build.
-# ./bazelw run //bench/regress:update_goldens rewrites this file. A count that rises is a decision: say in the commit
+# ./bazelw run //bench/golden_counts:update_goldens rewrites this file. A count that rises is a decision; the commit says
 # what it buys.
 """
 
@@ -109,7 +109,7 @@ def compare(found, golden):
     worse, better = [], []
     for name in sorted(found.keys() | golden.keys()):
         if name not in found or name not in golden:
-            worse.append(f"{name}: {'new' if name in found else 'gone'}: run //bench/regress:update_goldens")
+            worse.append(f"{name}: {'new' if name in found else 'gone'}: run //bench/golden_counts:update_goldens")
             continue
         for column in COLUMNS:
             was, now = golden[name].get(column, 0), found[name][column]
@@ -140,7 +140,7 @@ def main(mode, program, golden):
     for line in worse + better:
         print(line)
     if better:
-        print("fewer than expected: run //bench/regress:update_goldens to keep it so")
+        print("fewer than expected: run //bench/golden_counts:update_goldens to keep it so")
     print(f"{len(functions)} functions looked at")
     return 1 if worse else 0
 
