@@ -115,7 +115,7 @@ std::string ReprOfFloat(double value) {
   std::string out = std::signbit(value) ? "-" : "";
   if (exponent < -4 || exponent >= 16) {
     out += digits[0];
-    if (count > 1) out += "." + digits.substr(1);
+    if (count > 1) out.append(1, '.').append(digits, 1);
     char tail[16];
     std::snprintf(tail, sizeof(tail), "e%c%02d", exponent < 0 ? '-' : '+', std::abs(exponent));
     return out + tail;

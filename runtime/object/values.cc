@@ -92,7 +92,8 @@ absl::StatusOr<Ref<Int>> Int::FromDecimal(std::string_view digits) {
                  ReprOfString(digits).c_str());
   }
   while (rest.size() > 1 && rest[0] == '0') rest.remove_prefix(1);
-  const std::string text = (negative ? "-" : "") + std::string(rest);
+  std::string text(negative ? "-" : "");
+  text += rest;
   int64_t value = 0;
   if (std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc()) return Of(value);
   return Ref<Int>::Adopt(new Int(text));
