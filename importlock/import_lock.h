@@ -25,7 +25,7 @@
 // A thread that ends, or hangs for good, while it owns the lock keeps it for ever (as in CPython); at
 // finalization use AcquireTimed.
 //
-// Place in the lock order: kImportLock, before every other lock of the runtime. Callers may hold no lock.
+// Place in the lock order: before every other lock of the runtime (lock_rank.h). Callers may hold no lock.
 //
 // CPython counterpart: interp->imports.lock, _PyImport_AcquireLock, _PyImport_ReleaseLock, _imp.lock_held.
 

@@ -43,7 +43,7 @@ bool BelongsToTheImport(std::string_view attribute) {
 }  // namespace
 
 std::shared_ptr<const ExtensionCache::Extension> ExtensionCache::Find(const std::string& key) const {
-  const MutexLock lock(mutex_);
+  const BasicMutexLock lock(mutex_);
   const auto found = extensions_.find(key);
   return found == extensions_.end() ? nullptr : found->second;
 }
@@ -52,13 +52,13 @@ std::shared_ptr<const ExtensionCache::Extension> ExtensionCache::Add(const std::
                                                                      Extension extension) {
   std::map<std::string, std::shared_ptr<const Extension>> node;  // allocated before the lock
   node.emplace(key, std::make_shared<const Extension>(std::move(extension)));
-  const MutexLock lock(mutex_);
+  const BasicMutexLock lock(mutex_);
   extensions_.merge(node);
   return extensions_.find(key)->second;
 }
 
 size_t ExtensionCache::size() const {
-  const MutexLock lock(mutex_);
+  const BasicMutexLock lock(mutex_);
   return extensions_.size();
 }
 

@@ -32,7 +32,7 @@
 #include "pyrt/importlock/module.h"
 #include "pyrt/importlock/module_def.h"
 #include "pyrt/runtime/config/config.h"
-#include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/lock_rank.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
 
@@ -53,7 +53,7 @@ class ExtensionCache {
   size_t size() const;
 
  private:
-  mutable Mutex mutex_;
+  RankedMutex<LockRank::kExtensions> mutable mutex_;
   std::map<std::string, std::shared_ptr<const Extension>> extensions_ PYRT_GUARDED_BY(mutex_);
 };
 

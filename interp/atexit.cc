@@ -17,19 +17,19 @@ absl::Status AtExit::Register(Ref<Object> callback, std::vector<Ref<Object>> arg
   }
   Callbacks fresh;
   fresh.push_back(std::make_shared<Callback>(Callback{std::move(callback), std::move(args)}));
-  MutexLock lock(mutex_);
+  BasicMutexLock lock(mutex_);
   fresh.front()->id = next_id_++;
   callbacks_.splice(callbacks_.end(), fresh);
   return absl::OkStatus();
 }
 
 uint64_t AtExit::next_id() {
-  MutexLock lock(mutex_);
+  BasicMutexLock lock(mutex_);
   return next_id_;
 }
 
 std::shared_ptr<AtExit::Callback> AtExit::Before(uint64_t id) {
-  MutexLock lock(mutex_);
+  BasicMutexLock lock(mutex_);
   for (auto entry = callbacks_.rbegin(); entry != callbacks_.rend(); ++entry) {
     if ((*entry)->id < id) return *entry;
   }
@@ -45,7 +45,7 @@ void AtExit::Unregister(const Ref<Object>& callback,
     before = candidate->id;
     if (!(is_same ? is_same(candidate->callable) : candidate->callable == callback)) continue;
     Callbacks removed;  // released below, after the lock
-    MutexLock lock(mutex_);
+    BasicMutexLock lock(mutex_);
     for (auto entry = callbacks_.begin(); entry != callbacks_.end(); ++entry) {
       if (*entry != candidate) continue;
       removed.splice(removed.end(), callbacks_, entry);
@@ -56,12 +56,12 @@ void AtExit::Unregister(const Ref<Object>& callback,
 
 void AtExit::Clear() {
   Callbacks removed;  // released after the lock
-  MutexLock lock(mutex_);
+  BasicMutexLock lock(mutex_);
   removed.swap(callbacks_);
 }
 
 size_t AtExit::size() const {
-  MutexLock lock(mutex_);
+  BasicMutexLock lock(mutex_);
   return callbacks_.size();
 }
 
@@ -79,7 +79,7 @@ void AtExit::Run(const ReportFailure& report) {
 
 void AtExit::RegisterLowLevel(LowLevelFunction function, void* data) {
   std::list<LowLevel> fresh{{function, data}};
-  MutexLock lock(mutex_);
+  BasicMutexLock lock(mutex_);
   low_level_.splice(low_level_.end(), fresh);
 }
 
@@ -87,7 +87,7 @@ void AtExit::RunLowLevel() {
   for (;;) {
     std::list<LowLevel> next;
     {
-      MutexLock lock(mutex_);
+      BasicMutexLock lock(mutex_);
       if (low_level_.empty()) return;
       next.splice(next.end(), low_level_, std::prev(low_level_.end()));
     }

@@ -29,7 +29,7 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/object.h"
-#include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/lock_rank.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
 
@@ -95,7 +95,7 @@ class AtExit {
 
   // Held for a few instructions, across nothing that runs code or allocates (gh-96071): nodes are made before and
   // freed after, and spliced in and out under it.
-  mutable Mutex mutex_;
+  RankedMutex<LockRank::kAtExit> mutable mutex_;
   Callbacks callbacks_ PYRT_GUARDED_BY(mutex_);
   std::list<LowLevel> low_level_ PYRT_GUARDED_BY(mutex_);
   uint64_t next_id_ PYRT_GUARDED_BY(mutex_) = 0;

@@ -8,7 +8,7 @@ void ExitFunctions::Run() {
   for (;;) {
     Function function;
     {
-      MutexLock lock(mutex_);
+      BasicMutexLock lock(mutex_);
       if (count_ == 0) break;
       function = functions_[static_cast<size_t>(--count_)];
     }

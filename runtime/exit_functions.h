@@ -11,7 +11,7 @@
 #include <array>
 
 #include "pyrt/runtime/config/config.h"
-#include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/lock_rank.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -27,7 +27,7 @@ class ExitFunctions {
 
   // 0, or -1 if 32 are registered. Any thread, with or without a thread state; does not detach.
   int Register(Function function) PYRT_EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
+    BasicMutexLock lock(mutex_);
     if (count_ == kCapacity) return -1;
     functions_[static_cast<size_t>(count_++)] = function;
     return 0;
@@ -38,14 +38,14 @@ class ExitFunctions {
 
   // Forgets all without a call (RT-3: an initialization that follows a finalization).
   void Clear() PYRT_EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
+    BasicMutexLock lock(mutex_);
     count_ = 0;
   }
 
   void AfterForkInChild() { mutex_.ReinitAfterFork(); }
 
  private:
-  Mutex mutex_;
+  RankedMutex<LockRank::kAtExit> mutex_;
   std::array<Function, kCapacity> functions_ PYRT_GUARDED_BY(mutex_) = {};
   int count_ PYRT_GUARDED_BY(mutex_) = 0;
 };

@@ -365,6 +365,8 @@ TEST_F(RuntimeTest, B036_TheLastIdReferenceEndsALinkedInterpreter) {
   EXPECT_EQ(runtime.interpreters().size(), 2u);
   Runtime::ReleaseInterpreterId(interp);
   EXPECT_EQ(runtime.interpreters().size(), 1u);
+  // The state that this thread had there waits for nobody.
+  EXPECT_EQ(runtime.interpreters().lost(), 0u);
   EXPECT_EQ(ThreadState::Current(), before);
 }
 

@@ -80,7 +80,8 @@ Ref<StructSequenceType> UnraisableArgs() {
 void WriteLimited(SysModule& sys, SysName name, int fd, std::string_view text, bool limited) {
   std::string cut;
   if (limited && text.size() > kWriteLimit) {
-    cut = std::string(text.substr(0, kWriteLimit)) + "... truncated";
+    cut = text.substr(0, kWriteLimit);
+    cut += "... truncated";
     text = cut;
   }
   ThreadState* const thread = ThreadState::Current();

@@ -1,6 +1,7 @@
 #include "pyrt/sys/sys_dict.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -25,6 +26,10 @@ namespace {
 
 // A sys module has about a hundred names.
 constexpr size_t kInitialCapacity = 256;
+
+// Slots for `living` names: a third of them, so that the table has room until a half is used; what was deleted counts
+// among the used, and is left behind.
+size_t CapacityFor(size_t living) { return std::max(kInitialCapacity, std::bit_ceil(3 * living)); }
 
 // Hands `item` to the thread's delayed frees, where readers may still see it; frees it now where there are
 // none.
@@ -109,7 +114,7 @@ void SysDict::Insert(Table& table, Entry* entry) {
   table.slots[i].store(entry, PYRT_MUTANT(sys_dict_publishes_relaxed) ? kRelaxed : kRelease);
 }
 
-void SysDict::GrowLocked(Table* bigger, Garbage* garbage) {
+void SysDict::MoveLocked(Table* fresh, Garbage* garbage) {
   Table* const old = table_.load(kRelaxed);
   used_ = 0;
   for (Atomic<Entry*>& slot : old->slots) {
@@ -118,23 +123,24 @@ void SysDict::GrowLocked(Table* bigger, Garbage* garbage) {
     if (entry->value.load(kRelaxed) == nullptr) {
       garbage->entries.push_back(entry);
     } else {
-      Insert(*bigger, entry);
+      Insert(*fresh, entry);
       ++used_;
     }
   }
   // Release: pairs with FindEntry's load, which then sees the whole table.
-  table_.store(bigger, kRelease);
+  table_.store(fresh, kRelease);
   garbage->table = old;
 }
 
 void SysDict::Set(SysName name, Ref<Object> value) {
   PYRT_CHECK(value, "SysDict::Set", "the value for \"%s\" is null", std::string(name.text()).c_str());
   std::unique_ptr<Entry> fresh;
-  std::unique_ptr<Table> bigger;
+  std::unique_ptr<Table> table;
   Garbage garbage;
   RetiredValue replaced;
   while (true) {
-    size_t wanted = 0;
+    size_t capacity_wanted = 0;
+    size_t used = 0;
     {
       BasicMutexLock lock(lock_);
       if (const Entry* found = FindEntry(name)) {
@@ -148,15 +154,16 @@ void SysDict::Set(SysName name, Ref<Object> value) {
         }
         break;
       }
-      const size_t capacity = table_.load(kRelaxed)->mask + 1;
-      const bool full = 2 * (used_ + 1) > capacity;
-      if (fresh != nullptr && full && bigger != nullptr && bigger->mask + 1 >= 2 * capacity &&
+      const bool full = 2 * (used_ + 1) > capacity();
+      const size_t needed = CapacityFor(size() + 1);
+      if (fresh != nullptr && full && table != nullptr && table->mask + 1 >= needed &&
           garbage.entries.capacity() >= used_) {
-        GrowLocked(bigger.release(), &garbage);
-      } else if (fresh == nullptr || full) {
-        wanted = full ? 2 * capacity : 0;
+        MoveLocked(table.release(), &garbage);
+      } else if (full) {
+        capacity_wanted = needed;
+        used = used_;
       }
-      if (wanted == 0 && fresh != nullptr) {
+      if (capacity_wanted == 0 && fresh != nullptr) {
         fresh->value.store(value.release(), kRelaxed);
         fresh->order = next_order_++;
         count_.store(count_.load(kRelaxed) + 1, kRelaxed);
@@ -166,9 +173,9 @@ void SysDict::Set(SysName name, Ref<Object> value) {
       }
     }
     if (fresh == nullptr) fresh = std::make_unique<Entry>(name);
-    if (wanted != 0) {
-      bigger = std::make_unique<Table>(wanted);
-      garbage.entries.reserve(wanted);
+    if (capacity_wanted != 0) {
+      table = std::make_unique<Table>(capacity_wanted);
+      garbage.entries.reserve(used);
     }
   }
 }

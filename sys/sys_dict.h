@@ -128,6 +128,8 @@ class SysDict {
   // Everything, in the order in which the present names were set first. Attached.
   std::vector<std::pair<std::string, Ref<Object>>> Snapshot() const;
   size_t size() const { return count_.load(kRelaxed); }
+  // Slots of the table: 256, or up to six times as many as there were names at one time, however many came and went.
+  size_t capacity() const { return table_.load(kAcquire)->mask + 1; }
 
   // Deletes all. At the interpreter's end, when only one thread is left.
   void Clear();
@@ -164,8 +166,8 @@ class SysDict {
     }
   }
   static void Insert(Table& table, Entry* entry);
-  // Moves the living entries to `bigger` and publishes it; what is left over goes into `garbage`.
-  void GrowLocked(Table* bigger, Garbage* garbage) PYRT_REQUIRES(lock_);
+  // Moves the living entries to `fresh` and publishes it; what is left over goes into `garbage`.
+  void MoveLocked(Table* fresh, Garbage* garbage) PYRT_REQUIRES(lock_);
 
   Atomic<Table*> table_;
   Atomic<size_t> count_{0};

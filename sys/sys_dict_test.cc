@@ -121,6 +121,30 @@ TEST(SysDictTest, GrowsAndForgetsDeletedNames) {
   EXPECT_EQ(snapshot.back().first, "name4999");
 }
 
+TEST(SysDictTest, NamesThatComeAndGoTakeNoRoom) {
+  SysDict dict;
+  for (int i = 0; i < 50; ++i) dict.Set("stays" + std::to_string(i), Int::Of(i));
+  const size_t capacity = dict.capacity();
+  for (int i = 0; i < 20000; ++i) {
+    const std::string name = "passes" + std::to_string(i);
+    dict.Set(name, None());
+    ASSERT_TRUE(dict.Delete(name));
+  }
+  EXPECT_EQ(dict.capacity(), capacity);
+  EXPECT_EQ(dict.size(), 50u);
+  for (int i = 0; i < 50; ++i) EXPECT_TRUE(dict.Contains("stays" + std::to_string(i))) << i;
+
+  // Room for many is given back when they are gone and the table is full of what they left.
+  for (int i = 0; i < 5000; ++i) dict.Set("many" + std::to_string(i), None());
+  EXPECT_GT(dict.capacity(), 10000u);
+  for (int i = 0; i < 5000; ++i) ASSERT_TRUE(dict.Delete("many" + std::to_string(i)));
+  for (int i = 0; i < 20000; ++i) {
+    dict.Set("passes" + std::to_string(i), None());
+    ASSERT_TRUE(dict.Delete("passes" + std::to_string(i)));
+  }
+  EXPECT_EQ(dict.capacity(), capacity);
+}
+
 TEST(SysDictTest, OrderIsThatOfFirstSetting) {
   SysDict dict;
   for (const char* name : {"c", "a", "b"}) dict.Set(name, None());

@@ -8,6 +8,7 @@
 
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/gil_state.h"
+#include "pyrt/tstate/handshake.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
@@ -229,26 +230,38 @@ TEST(GilStateScheduleTest, gh_124619_WithoutTheFenceItIs) {
 
 // ---- A thread that waits for its turn to stop the world while a finalizer has it stopped, for so long that the turn is
 // handed over: the thread is shut down and hangs, and may not keep what it was handed, which the next stop needs.
-void StopAgainstTheEnd(Schedule& schedule, bool global) {
+enum class Turn { kInterpreter, kEverywhere, kHandshake };
+
+void StopAgainstTheEnd(Schedule& schedule, Turn turn) {
   World world;
   ThreadState* const state = world.threads->New(Whence::kThreadingDaemon);
   const auto stop_for_long = [&] {
-    StopTheWorld stop = global ? StopTheWorld(world.registry) : StopTheWorld(*world.threads);
+    StopTheWorld stop =
+        turn == Turn::kEverywhere ? StopTheWorld(world.registry) : StopTheWorld(*world.threads);
     stop.Stop();
     detsched::AdvanceTime(2 * kNanosPerMilli);
     stop.Start();
   };
   Atomic<uint32_t> bound{0};
+  Atomic<ThreadState*> finalizer{nullptr};
   schedule.Spawn("daemon", [&] {
     state->Bind();
     bound.store(1, kRelease);
+    while (turn == Turn::kHandshake && finalizer.load(kAcquire) == nullptr) CpuRelax();
     state->Attach();
-    stop_for_long();
+    if (turn == Turn::kHandshake) {
+      Handshake::Run(
+          *finalizer.load(kRelaxed), [](ThreadState&, void*) {}, nullptr);
+    } else {
+      stop_for_long();
+    }
     world.DeleteSelf(*state);
   });
   schedule.Spawn("finalizer", [&] {
     while (bound.load(kAcquire) == 0) CpuRelax();
     ThreadState& self = world.Enter();
+    self.IncRef();
+    finalizer.store(&self, kRelease);
     ThreadState* removed = nullptr;
     {
       StoppedWorld stopped(world.registry);
@@ -261,13 +274,14 @@ void StopAgainstTheEnd(Schedule& schedule, bool global) {
     world.DeleteSelf(self);
   });
   schedule.Run();
+  finalizer.load(kRelaxed)->DecRef();
 }
 
 TEST(GilStateScheduleTest, gh_133130_WhoHangsKeepsNoTurnToStopTheWorld) {
   if constexpr (kGilEnabled) GTEST_SKIP() << "stop-the-world is empty with the GIL";
-  for (const bool global : {false, true}) {
+  for (const Turn turn : {Turn::kInterpreter, Turn::kEverywhere, Turn::kHandshake}) {
     const Result result =
-        Explore(Base(Options::Random(4000)), [=](Schedule& s) { StopAgainstTheEnd(s, global); });
+        Explore(Base(Options::Random(4000)), [=](Schedule& s) { StopAgainstTheEnd(s, turn); });
     EXPECT_TRUE(result.ok()) << result.report;
   }
 }

@@ -182,7 +182,6 @@ void InterpreterThreads::Unlink(ThreadState& thread) {
 
 void InterpreterThreads::FinishDelete(ThreadState& thread) {
   if (internal::gilstate_thread_state == &thread) thread.UnbindGilState();
-  if (thread.owner_status_.Has(internal::kBound)) thread.owner_status_.Set(internal::kUnbound);
   thread.data_.data_stack.Clear();
   thread.lifecycle_status_.Set(internal::kFinalized);
 }
@@ -269,19 +268,21 @@ void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone)
       // do so. It cannot come back. Its place in the GIL's queue is on its own stack.
       while (thread.attaching_.load(kAcquire)) YieldCpu();
     }
+    // This thread need not be told: a state that it has in another interpreter cannot be on its way into it.
+    const bool gone = threads_are_gone || thread.thread_id() == CurrentThreadIdent();
     // The slot of a thread that lives stays its own, offline but for a moment in each attach that fails: given
     // to another thread, that moment would be the other's.
-    if (threads_are_gone && thread.qsbr_slot_ != nullptr) {
+    if (gone && thread.qsbr_slot_ != nullptr) {
       threads.qsbr_.Offline(*thread.qsbr_slot_);
       threads.qsbr_.Release(std::exchange(thread.qsbr_slot_, nullptr));
     }
     if (!threads_are_gone) thread.gil().Forget(thread.holder_);
     FinishDelete(thread);
-    if (!threads_are_gone) {
+    if (!gone) {
       threads.lost_states_.fetch_add(1, kRelaxed);
       thread.set_deleter(&FreeLost);
     }
-    thread.DecRef(threads_are_gone ? 2 : 1);
+    thread.DecRef(gone ? 2 : 1);
   }
 }
 

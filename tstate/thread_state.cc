@@ -152,13 +152,13 @@ ThreadStatus ThreadState::status() const {
   ThreadStatus status;
   status.initialized = lifecycle_status_.Has(internal::kInitialized);
   status.bound = owner_status_.Has(internal::kBound);
-  status.unbound = owner_status_.Has(internal::kUnbound);
   status.bound_gilstate = owner_status_.Has(internal::kBoundGilState);
   status.active = word_.attached();
   status.holds_gil = holder_.holds();
   status.finalizing = lifecycle_status_.Has(internal::kFinalizing);
   status.cleared = lifecycle_status_.Has(internal::kCleared);
   status.finalized = lifecycle_status_.Has(internal::kFinalized);
+  status.unbound = status.bound && status.finalized;
   return status;
 }
 

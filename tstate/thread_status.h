@@ -7,13 +7,13 @@
 //
 //   word       bit             set                              cleared
 //   owner      bound           Bind                             never
-//              unbound         the state is deleted             never
 //              bound_gilstate  it becomes slot B of its thread  when another state does, or it is deleted
 //   lifecycle  initialized     creation                         never
 //              finalizing      Clear begins                     never
 //              cleared         Clear is done                    never
 //              finalized       the state is deleted             never
-//   (derived)  active          attached                         detached
+//   (derived)  unbound         bound, and the state is deleted  never
+//              active          attached                         detached
 //              holds_gil       GilHolder::holds()
 //
 // CPython counterpart: PyThreadState._status, _whence.
@@ -76,7 +76,7 @@ class StatusWord {
   Atomic<uint8_t> bits_{0};
 };
 
-enum OwnerBit : uint8_t { kBound = 1, kUnbound = 2, kBoundGilState = 4 };
+enum OwnerBit : uint8_t { kBound = 1, kBoundGilState = 2 };
 enum LifecycleBit : uint8_t { kInitialized = 1, kFinalizing = 2, kCleared = 4, kFinalized = 8 };
 
 }  // namespace internal

@@ -64,10 +64,12 @@ def _precompiled(name, deps):
         }),
     )
 
+# Where every file includes absl/status by way of thread_state.h at the latest.
+_ALL_USE_STATUS = ["bench", "importlock", "interp", "sys", "tstate"]
+
 def _status_if_used(deps):
-    # What follows from its deps alone includes nothing that the target does not include anyway.
     used = type(deps) == "list" and [dep for dep in deps if dep.startswith("@com_google_absl//absl/status")]
-    return "status" if used else None
+    return "status" if used or native.package_name().split("/")[0] in _ALL_USE_STATUS else None
 
 def pyrt_cc_library(name, srcs = [], hdrs = [], deps = [], **kwargs):
     """A cc_library whose headers are included as "pyrt/<package>/<header>".

@@ -11,23 +11,15 @@ const char* LockRankName(LockRank rank) {
 #define PYRT_RANK_NAME(name) \
   case LockRank::name:       \
     return #name
-    PYRT_RANK_NAME(kImportLock);
-    PYRT_RANK_NAME(kModuleLockTable);
     PYRT_RANK_NAME(kStopTheWorldMutex);
-    PYRT_RANK_NAME(kStopTheWorldRwMutex);
     PYRT_RANK_NAME(kHeadLock);
     PYRT_RANK_NAME(kThreadHandle);
-    PYRT_RANK_NAME(kPendingCalls);
     PYRT_RANK_NAME(kQsbr);
     PYRT_RANK_NAME(kRefcountQueue);
     PYRT_RANK_NAME(kAudit);
     PYRT_RANK_NAME(kAtExit);
-    PYRT_RANK_NAME(kInittab);
     PYRT_RANK_NAME(kExtensions);
     PYRT_RANK_NAME(kSysDict);
-    PYRT_RANK_NAME(kAllocator);
-    PYRT_RANK_NAME(kGilQueue);
-    PYRT_RANK_NAME(kParkingBucket);
 #undef PYRT_RANK_NAME
   }
   return "unknown rank";

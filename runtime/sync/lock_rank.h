@@ -3,17 +3,16 @@
 // A thread may take a lock only if its rank is greater than the rank of every lock that it holds. One bit of
 // a thread-local word per held rank: the check is a shift.
 //
-//   kImportLock                    recursive; held briefly, never across an import
-//     kModuleLockTable               the registry of module locks and their wait-for graph
-//       kStopTheWorldMutex             one per interpreter, and the runtime's
-//         kStopTheWorldRwMutex           writers stop all interpreters
-//           kHeadLock                      lists of interpreters and thread states. Never detaches; nothing
-//           that
-//             |                            attaches, detaches, calls back or allocates
-//             +- kThreadHandle, kPendingCalls, kQsbr, kRefcountQueue, kAudit, kAtExit, kInittab, kExtensions,
-//             |  kSysDict, kAllocator        leaves of components; in this order should two ever nest
-//             +- kGilQueue                   inside Gil::Take and Drop
-//                  kParkingBucket              inside every sleep and wake-up
+//   kStopTheWorldMutex             one per interpreter, and the runtime's
+//     kHeadLock                      lists of interpreters and thread states. Never detaches; nothing under it
+//       |                            attaches, detaches, calls back or allocates
+//       +- kThreadHandle, kQsbr, kRefcountQueue, kAudit, kAtExit, kExtensions, kSysDict
+//                                    leaves of components; in this order should two ever nest
+//
+// Without a rank, since nothing of the above can be taken the wrong way round with them: the import lock, which is
+// outside of all and held for as long as its user likes; the gate that stops of all interpreters close, between
+// kStopTheWorldMutex and kHeadLock; and the raw mutexes of the GIL's queue and of the parking lot, which code of ours
+// alone holds for some instructions that take no lock.
 //
 // CPython counterpart: none; its order is folklore (gh-102126, gh-119369, gh-137433).
 
@@ -31,23 +30,15 @@
 namespace pyrt::inline PYRT_VARIANT {
 
 enum class LockRank : uint8_t {
-  kImportLock,
-  kModuleLockTable,
   kStopTheWorldMutex,
-  kStopTheWorldRwMutex,
   kHeadLock,
   kThreadHandle,
-  kPendingCalls,
   kQsbr,
   kRefcountQueue,
   kAudit,
   kAtExit,
-  kInittab,
   kExtensions,
   kSysDict,
-  kAllocator,
-  kGilQueue,
-  kParkingBucket,
 };
 
 // "kHeadLock" and so on.

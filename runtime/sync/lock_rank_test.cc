@@ -11,21 +11,21 @@ namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
 using HeadLock = RankedMutex<LockRank::kHeadLock>;
-using PendingLock = RankedMutex<LockRank::kPendingCalls>;
+using HandleLock = RankedMutex<LockRank::kThreadHandle>;
 static_assert(sizeof(HeadLock) == 1);
 
 TEST(LockRankTest, IncreasingOrderIsFine) {
   HeadLock head;
-  PendingLock pending;
+  HandleLock handle;
   {
     const RankedMutexLock<LockRank::kHeadLock> outer(head);
     EXPECT_TRUE(LockRankHeld(LockRank::kHeadLock));
-    const RankedMutexLock<LockRank::kPendingCalls> inner(pending);
-    EXPECT_TRUE(LockRankHeld(LockRank::kPendingCalls));
+    const RankedMutexLock<LockRank::kThreadHandle> inner(handle);
+    EXPECT_TRUE(LockRankHeld(LockRank::kThreadHandle));
   }
   EXPECT_NE(LockRankHeld(LockRank::kHeadLock), kDebug) << "a release build does not know";
   AssertNoRankedLockHeld("LockRankTest");
-  const RankedMutexLock<LockRank::kPendingCalls> alone(pending);
+  const RankedMutexLock<LockRank::kThreadHandle> alone(handle);
 }
 
 TEST(LockRankTest, FailedTryLeavesNoTrace) PYRT_NO_THREAD_SAFETY_ANALYSIS {
@@ -40,7 +40,7 @@ TEST(LockRankTest, FailedTryLeavesNoTrace) PYRT_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 TEST(LockRankTest, EveryRankHasAName) {
-  for (int rank = 0; rank <= static_cast<int>(LockRank::kParkingBucket); ++rank) {
+  for (int rank = 0; rank <= static_cast<int>(LockRank::kSysDict); ++rank) {
     EXPECT_EQ(std::string(LockRankName(static_cast<LockRank>(rank))).substr(0, 1), "k") << rank;
   }
 }
@@ -50,11 +50,11 @@ TEST(LockRankDeathTest, WrongOrder) {
   EXPECT_DEATH(
       []() PYRT_NO_THREAD_SAFETY_ANALYSIS {
         HeadLock head;
-        PendingLock pending;
-        pending.Lock();
+        HandleLock handle;
+        handle.Lock();
         head.Lock();
       }(),
-      "lock order violated: taking kHeadLock while holding kPendingCalls");
+      "lock order violated: taking kHeadLock while holding kThreadHandle");
   EXPECT_DEATH(
       []() PYRT_NO_THREAD_SAFETY_ANALYSIS {
         HeadLock one;
