@@ -193,11 +193,20 @@ void Signals::RestoreDefaults() {
   WaitForTrips();  // of this object; one that has just read installed_signals is excluded by the caller
 }
 
-void Signals::AfterForkInChild(EvalBreaker* main) {
-  for (Atomic<uint32_t>& in_flight : trips_in_flight_) in_flight.store(0, kRelaxed);
+void Signals::ForgetTripped() {
   for (Atomic<bool>& tripped : tripped_) tripped.store(false, kRelaxed);
   any_tripped_.store(false, kRelaxed);
   wakeup_error_.store(0, kRelaxed);
+}
+
+void Signals::Forget() {
+  ForgetTripped();
+  SetWakeupFd(-1);
+}
+
+void Signals::AfterForkInChild(EvalBreaker* main) {
+  for (Atomic<uint32_t>& in_flight : trips_in_flight_) in_flight.store(0, kRelaxed);
+  ForgetTripped();
   SetMainThread(main);
   if (main != nullptr) main->Clear(BreakerEvent::kSignalsPending);
 }

@@ -107,6 +107,10 @@ class Signals {
   // CPython: _PySignal_Fini.
   void RestoreDefaults();
 
+  // What has arrived and was not handled, and the wake-up descriptor: they are not the next life's. While no handler of
+  // the operating system is installed.
+  void Forget();
+
   // In a forked child: what arrived before the fork is the parent's (EB-47, bpo-9535).
   void AfterForkInChild(EvalBreaker* main);
 
@@ -115,6 +119,7 @@ class Signals {
   void WaitForTrips();
   void WakeUp(int number);
   void ReportWakeupError();
+  void ForgetTripped();
   static void OsHandler(int number);
 
   // What a signal handler reads: the two kinds and the handlers themselves, told apart by address.

@@ -355,6 +355,7 @@ void Gil::DropSlow(GilHolder& holder, bool final) {
 }
 
 void Gil::DropRevoked(GilHolder& holder) {
+  const int saved_errno = errno;
   GilWake wake;
   queue_lock_.Lock();  // the revocation is over
   if (holder.converted_) {
@@ -363,16 +364,17 @@ void Gil::DropRevoked(GilHolder& holder) {
   }
   queue_lock_.Unlock();
   wake.Do();
+  errno = saved_errno;
 }
 
 void Gil::WakeHeadAfterDrop() {
+  const int saved_errno = errno;
   GilWake wake;
   queue_lock_.Lock();
   if (!queue_.empty() && word_.load(kRelaxed) == kFree) {
     wake = Notify(*queue_.head(), GilWaiter::kLookAgain, MonotonicNow());
   }
   queue_lock_.Unlock();
-  const int saved_errno = errno;
   wake.Do();
   errno = saved_errno;
 }

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,15 +71,20 @@ TEST(FrozenTest, FinderRunsTheCode) {
   const InterpreterAttached attached(interpreter);
   const FrozenTables tables = Tables();
   std::vector<size_t> run;
-  interpreter.importer->set_meta_path(List::Of(
-      {Ref<Object>(MakeRef<FrozenFinder>(tables, true, [&](const FrozenModule& module, const Ref<Object>&) {
+  std::vector<std::string> originals;
+  interpreter.importer->set_meta_path(List::Of({Ref<Object>(MakeRef<FrozenFinder>(
+      tables, true, [&](const FrozenModule& module, const Ref<Object>&, std::string_view original) {
         run.push_back(module.size);
+        originals.emplace_back(original);
         return absl::OkStatus();
       }))}));
   EXPECT_TRUE(interpreter.importer->Import("app").ok());
   EXPECT_EQ(MessageOf(interpreter.importer->Import("excluded")),
             "ImportError: Excluded frozen object named 'excluded'");
-  EXPECT_THAT(run, ElementsAre(2u));
+  EXPECT_TRUE(interpreter.importer->Import("hello").ok());
+  EXPECT_TRUE(interpreter.importer->Import("lib").ok());
+  EXPECT_THAT(run, ElementsAre(2u, 3u, 3u));
+  EXPECT_THAT(originals, ElementsAre("app", "original", "")) << "IL-66";
 }
 
 TEST(FrozenTest, ImportFrozenModuleWithoutAFinder) {
@@ -86,7 +92,9 @@ TEST(FrozenTest, ImportFrozenModuleWithoutAFinder) {
   const InterpreterAttached attached(interpreter);
   Importer& importer = *interpreter.importer;
   const FrozenTables tables = Tables();
-  const auto run = [](const FrozenModule& code, const Ref<Object>& module) {
+  std::string last;
+  const auto run = [&last](const FrozenModule& code, const Ref<Object>& module, std::string_view original) {
+    last = original;
     return code.size == 3 ? Raise(ErrorType::ValueError(), "no")
                           : module->SetAttr("size", Int::Of(static_cast<int64_t>(code.size)));
   };
@@ -100,7 +108,9 @@ TEST(FrozenTest, ImportFrozenModuleWithoutAFinder) {
   EXPECT_FALSE(ImportFrozenModule(importer, tables, "lib", false, run).value());
   EXPECT_EQ(MessageOf(import("excluded")), "ImportError: Excluded frozen object named 'excluded'");
   EXPECT_EQ(MessageOf(import("broken")), "ImportError: Frozen object named 'broken' is invalid");
+  EXPECT_EQ(As<String>(*importer.modules().Get("app")->GetAttr("__origname__"))->value(), "app");
   EXPECT_EQ(MessageOf(import("hello")), "ValueError: no");
+  EXPECT_EQ(last, "original");
   EXPECT_FALSE(importer.modules().Get("hello")) << "a failure takes it away";
   EXPECT_EQ(MessageOf(importer.ExecModule("m",
                                           [&](const Ref<Object>&) {
@@ -183,6 +193,59 @@ TEST_F(PathFinderTest, ListingsAreCachedUntilTheDirectoryChanges) {
   ASSERT_EQ(::utimensat(AT_FDCWD, root.c_str(), times, 0), 0);
   EXPECT_TRUE(importer.Import("x").ok());
   EXPECT_EQ(finder->listings(), before + 1);
+}
+
+// It stays as it is, and so does its time: what could not be read then must not count as empty.
+TEST_F(PathFinderTest, ADirectoryThatCannotBeReadNowIsAnErrorAndReadLater) {
+  Write("m.one");
+  rlimit limit;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none = {0, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = importer.Import("m").status();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_TRUE(IsError(status, ErrorType::OSError())) << MessageOf(status);
+  EXPECT_THAT(MessageOf(status), HasSubstr("Too many open files"));
+  EXPECT_EQ(finder->listings(), 0u);
+  EXPECT_EQ(MessageOf(importer.Import("m")), "OK");
+}
+
+TEST_F(PathFinderTest, TheCurrentDirectoryMayChange) {
+  Write("first/a.one");
+  Write("second/b.one");
+  const timespec times[2] = {{1'000'000, 0}, {1'000'000, 5}};
+  for (const char* const name : {"/first", "/second"}) {
+    ASSERT_EQ(::utimensat(AT_FDCWD, (root + name).c_str(), times, 0), 0);
+  }
+  std::vector<std::string> found;
+  PathFinder::Options options;
+  options.suffixes = {{".one", "", [&](const std::string& path, const Ref<Object>&) {
+                         found.push_back(path);
+                         return absl::OkStatus();
+                       }}};
+  importer.set_meta_path(
+      List::Of({Ref<Object>(MakeRef<PathFinder>(List::OfStrings({""}), std::move(options)))}));
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(root + "/first");
+  EXPECT_EQ(MessageOf(importer.Import("a")), "OK");
+  std::filesystem::current_path(root + "/second");
+  EXPECT_EQ(MessageOf(importer.Import("b")), "OK");
+  std::filesystem::current_path(before);
+  EXPECT_THAT(found, ElementsAre("./a.one", "./b.one"));
+}
+
+TEST_F(PathFinderTest, PathsAndHooksMayBeTuples) {
+  Write("m.one");
+  interpreter.host.sys["path"] = Tuple::Of({Ref<Object>(String::Of(root))});
+  int asked = 0;
+  interpreter.host.sys["path_hooks"] =
+      Tuple::Of({Ref<Object>(NativeFunction::New("hook", [&](Args) -> absl::StatusOr<Ref<Object>> {
+        ++asked;
+        return Raise(ErrorType::ImportError(), "not mine");
+      }))});
+  importer.path()->Assign({});
+  EXPECT_EQ(MessageOf(importer.Import("m")), "OK");
+  EXPECT_EQ(asked, 1);
 }
 
 TEST_F(PathFinderTest, NamesThatNoFileCanHave) {

@@ -8,18 +8,20 @@ namespace {
 
 class FrozenLoader final : public Loader {
  public:
-  FrozenLoader(const FrozenModule& module, FrozenFinder::Run run) : module_(module), run_(std::move(run)) {}
+  FrozenLoader(const FrozenModule& module, std::string_view original, RunFrozen run)
+      : module_(module), original_(original), run_(std::move(run)) {}
 
   absl::Status Exec(const Ref<ModuleSpec>& spec, const Ref<Object>& module) override {
     if (module_.code == nullptr) return FrozenError(FrozenStatus::kExcluded, spec->name());
     if (module_.size == 0) return FrozenError(FrozenStatus::kInvalid, spec->name());
-    return run_(module_, module);
+    return run_(module_, module, original_);
   }
   const char* TypeName() const override { return "FrozenImporter"; }
 
  private:
   const FrozenModule& module_;
-  const FrozenFinder::Run run_;
+  const std::string original_;
+  const RunFrozen run_;
 };
 
 const FrozenModule* Search(const std::vector<FrozenModule>& table, std::string_view name) {
@@ -78,9 +80,8 @@ absl::Status FrozenError(FrozenStatus status, std::string_view name) {
   PYRT_UNREACHABLE("frozen module %s was found", shown.c_str());
 }
 
-absl::StatusOr<bool> ImportFrozenModule(
-    Importer& importer, const FrozenTables& tables, std::string_view name, bool use_frozen,
-    const std::function<absl::Status(const FrozenModule& code, const Ref<Object>& module)>& run) {
+absl::StatusOr<bool> ImportFrozenModule(Importer& importer, const FrozenTables& tables, std::string_view name,
+                                        bool use_frozen, const RunFrozen& run) {
   const FrozenTables::Result found = tables.Find(name, use_frozen);
   if (found.status == FrozenStatus::kNotFound || found.status == FrozenStatus::kDisabled ||
       found.status == FrozenStatus::kBadName) {
@@ -91,7 +92,9 @@ absl::StatusOr<bool> ImportFrozenModule(
     if (found.module->is_package) {  // code that imports submodules needs it at once
       if (absl::Status status = target->SetAttr("__path__", List::Of()); !status.ok()) return status;
     }
-    return run(*found.module, target);
+    const Ref<Object> original = found.original.empty() ? None() : Ref<Object>(String::Of(found.original));
+    if (absl::Status status = target->SetAttr("__origname__", original); !status.ok()) return status;
+    return run(*found.module, target, found.original);
   });
   if (!module.ok()) return module.status();
   return true;
@@ -103,7 +106,7 @@ absl::StatusOr<Ref<ModuleSpec>> FrozenFinder::FindSpec(std::string_view name, co
   // Excluded and invalid ones are found, and fail when they are loaded.
   if (found.module == nullptr) return Ref<ModuleSpec>();
   ModuleSpec::Options options;
-  options.loader = MakeRef<FrozenLoader>(*found.module, run_);
+  options.loader = MakeRef<FrozenLoader>(*found.module, found.original, run_);
   options.origin = "frozen";
   options.is_package = found.module->is_package;
   return ModuleSpec::New(name, std::move(options));

@@ -2,7 +2,7 @@
 //
 // Four tables are asked in order, the first hit wins: bootstrap, the embedder's, standard library, test. The last
 // two count only while frozen modules are in use. An alias table gives a frozen module another original name (or
-// none, for a name that has no source of its own).
+// none, for a name that has no source of its own), by which whoever runs the code finds its source.
 //
 // The code is opaque to pyrt: the host runs it (FrozenCode::size bytes at FrozenCode::data).
 //
@@ -65,17 +65,21 @@ absl::Status FrozenError(FrozenStatus status, std::string_view name);
 // -1 off, 0 as configured, 1 on. CPython: _imp._override_frozen_modules_for_tests.
 inline bool UseFrozen(int override, bool configured) { return override == 0 ? configured : override > 0; }
 
+// Executes a module's code. `original`: its name before aliases, "" for none (IL-66).
+using RunFrozen = std::function<absl::Status(const FrozenModule& code, const Ref<Object>& module,
+                                             std::string_view original)>;
+
 // Runs a frozen module without a finder: true, or false if there is none of that name; the errors of FrozenError and
-// of the module. Attached. CPython: PyImport_ImportFrozenModuleObject.
-absl::StatusOr<bool> ImportFrozenModule(
-    Importer& importer, const FrozenTables& tables, std::string_view name, bool use_frozen,
-    const std::function<absl::Status(const FrozenModule& code, const Ref<Object>& module)>& run);
+// of the module. Its __origname__ is the original name, or None. Attached. CPython:
+// PyImport_ImportFrozenModuleObject.
+absl::StatusOr<bool> ImportFrozenModule(Importer& importer, const FrozenTables& tables, std::string_view name,
+                                        bool use_frozen, const RunFrozen& run);
 
 class FrozenFinder final : public Finder {
  public:
-  using Run = std::function<absl::Status(const FrozenModule& code, const Ref<Object>& module)>;
+  using Run = RunFrozen;
 
-  // `tables` outlives the finder. `run` executes a module's code.
+  // `tables` outlives the finder.
   FrozenFinder(const FrozenTables& tables, bool use_frozen, Run run)
       : tables_(tables), use_frozen_(use_frozen), run_(std::move(run)) {}
 

@@ -47,6 +47,12 @@ class ImportHost {
     static_cast<void>(name);
     return nullptr;
   }
+  // The module of that name which the interpreter's core makes and no import (sys, builtins); null if there is
+  // none.
+  virtual Ref<Object> CoreModule(std::string_view name) {
+    static_cast<void>(name);
+    return nullptr;
+  }
   // At the end, when all modules have left the table: those in cycles go now.
   virtual void CollectGarbage() {}
 

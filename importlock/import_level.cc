@@ -4,6 +4,7 @@
 
 #include "pyrt/importlock/importer.h"
 #include "pyrt/importlock/internal/import_errors.h"
+#include "pyrt/importlock/internal/items.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
 
@@ -12,6 +13,14 @@ namespace {
 
 using internal::ImportErrorFor;
 using internal::ModuleNotFound;
+
+// CPython: hasattr. An error that is no AttributeError is the caller's.
+absl::StatusOr<bool> HasAttr(const Ref<Object>& object, std::string_view name) {
+  const absl::StatusOr<Ref<Object>> value = object->GetAttr(name);
+  if (value.ok()) return true;
+  if (IsError(value.status(), ErrorType::AttributeError())) return false;
+  return value.status();
+}
 
 absl::Status NoName() { return Raise(ErrorType::KeyError(), "'__name__' not in globals"); }
 
@@ -115,7 +124,9 @@ absl::StatusOr<Ref<Object>> Importer::ImportModuleLevel(std::string_view name, O
 }
 
 absl::Status Importer::HandleFromList(const Ref<Object>& module, const std::vector<std::string>& from_list) {
-  if (!module->GetAttr("__path__").ok()) return absl::OkStatus();  // no package, no submodules
+  const absl::StatusOr<bool> is_package = HasAttr(module, "__path__");
+  if (!is_package.ok()) return is_package.status();
+  if (!*is_package) return absl::OkStatus();  // no submodules
   const absl::StatusOr<Ref<Object>> package_name = module->GetAttr("__name__");
   if (!package_name.ok()) return package_name.status();
   const String* const package = As<String>(*package_name);
@@ -123,18 +134,18 @@ absl::Status Importer::HandleFromList(const Ref<Object>& module, const std::vect
   for (const std::string& item : from_list) {
     if (item == "*") {
       const absl::StatusOr<Ref<Object>> all = module->GetAttr("__all__");
-      const List* const names = all.ok() ? As<List>(*all) : nullptr;
-      if (names == nullptr) continue;
-      std::vector<std::string> items;
-      for (const Ref<Object>& name : names->Snapshot()) {
-        if (const String* const text = As<String>(name); text != nullptr && text->value() != "*") {
-          items.push_back(text->value());
-        }
+      if (!all.ok()) {
+        if (!IsError(all.status(), ErrorType::AttributeError())) return all.status();
+        continue;
       }
+      std::vector<std::string> items = internal::StringItems(*all);
+      std::erase(items, "*");
       if (absl::Status status = HandleFromList(module, items); !status.ok()) return status;
       continue;
     }
-    if (module->GetAttr(item).ok()) continue;
+    const absl::StatusOr<bool> is_there = HasAttr(module, item);
+    if (!is_there.ok()) return is_there.status();
+    if (*is_there) continue;
     const std::string submodule = package->value() + "." + item;
     const absl::StatusOr<Ref<Object>> imported = Import(submodule);
     if (imported.ok()) continue;
@@ -161,6 +172,7 @@ absl::StatusOr<Ref<Object>> Importer::ImportIfPresent(std::string_view name) {
 absl::StatusOr<Ref<Object>> Importer::ExecModule(
     std::string_view name, const std::function<absl::Status(const Ref<Object>& module)>& body) {
   if (finalized_.load(kAcquire)) return Raise(ErrorType::RuntimeError(), "unable to get sys.modules");
+  Frame frame(*this);  // the body may finalize the runtime: what it comes back to is kept
   const Ref<Object> module = AddModule(name);
   if (absl::Status status = body(module); !status.ok()) {
     modules_.Remove(name);
@@ -199,6 +211,8 @@ absl::StatusOr<Ref<Object>> Importer::Reload(const Ref<Object>& module) {
   const std::string& name = text->value();
   const auto not_in_table = [&] { return ImportErrorFor(name, "module " + name + " not in sys.modules"); };
   if (modules_.Get(name) != module) return not_in_table();
+  Frame frame(*this, name, module);
+  if (frame.reloaded_already()) return frame.reloaded_already();
   const std::string_view parent_name = ParentOf(name);
   std::vector<std::string> directories;
   if (!parent_name.empty()) {
@@ -208,11 +222,7 @@ absl::StatusOr<Ref<Object>> Importer::Reload(const Ref<Object>& module) {
     }
     const absl::StatusOr<Ref<Object>> path = parent->GetAttr("__path__");
     if (!path.ok()) return path.status();
-    if (const List* const list = As<List>(*path)) {
-      for (const Ref<Object>& item : list->Snapshot()) {
-        if (const String* const directory = As<String>(item)) directories.push_back(directory->value());
-      }
-    }
+    directories = internal::StringItems(*path);
   }
   const absl::StatusOr<Ref<ModuleSpec>> spec =
       FindSpec(name, parent_name.empty() ? nullptr : &directories, module.get());
@@ -222,6 +232,8 @@ absl::StatusOr<Ref<Object>> Importer::Reload(const Ref<Object>& module) {
   ModuleLock lock(module_locks_, name);
   const absl::StatusOr<ModuleLockStatus> locked = Lock(lock);
   if (!locked.ok()) return locked.status();
+  // Another thread is inside its body, which must not run twice at a time.
+  if (*locked == ModuleLockStatus::kDeadlock) return lock.DeadlockError();
   if (modules_.Get(name) != module) return not_in_table();
   if ((*spec)->loader()) {
     // A module that fails to reload keeps its place and what it was.

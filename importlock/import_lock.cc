@@ -54,6 +54,7 @@ LockStatus ImportLockState<true>::Wait(uint64_t self, Timeout timeout, const Wai
   const Deadline deadline = DeadlineFrom(now, timeout);
   ImportLockWaiter waiter(self, now + kImportLockFairnessLimit);
   if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.Set(waiters_.Get() + 1);
+  uint32_t epoch = fork_epoch_.Get();
   LockStatus status = LockStatus::kAcquired;
   for (;;) {
     if (waiter.handed_over.Get()) break;
@@ -75,7 +76,13 @@ LockStatus ImportLockState<true>::Wait(uint64_t self, Timeout timeout, const Wai
       status = LockStatus::kFailure;
       break;
     }
-    if (woken == ParkResult::kInterrupted && Interrupted(hooks)) {
+    if (woken != ParkResult::kInterrupted) continue;
+    const bool interrupted = Interrupted(hooks);
+    if (epoch != fork_epoch_.Get()) {  // the handler forked, and this is the child, which counts nobody
+      epoch = fork_epoch_.Get();
+      waiters_.Set(waiters_.Get() + 1);
+    }
+    if (interrupted) {
       status = LockStatus::kInterrupted;
       break;
     }
@@ -88,6 +95,7 @@ void ImportLockState<true>::ReinitAfterFork(bool owned, uint64_t self) {
   owner_.Set(owned ? self : 0);
   if (!owned) level_.Set(0);
   waiters_.Set(0);
+  fork_epoch_.Set(fork_epoch_.Get() + 1);
 }
 
 void ImportLockState<false>::Wake() {
@@ -123,6 +131,8 @@ LockStatus ImportLockState<false>::Wait(uint64_t self, Timeout timeout, const Wa
   // Relaxed: the fence orders it before the parking lot's look at owner_.
   if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.fetch_add(1, kRelaxed);
   if (!PYRT_MUTANT(import_lock_waiter_without_fence)) AsymmetricFence::Heavy();
+  // Relaxed: it changes in a fork only, and in the child by this thread.
+  uint32_t epoch = fork_epoch_.load(kRelaxed);
   LockStatus status = LockStatus::kAcquired;
   for (;;) {
     if (waiter.handed_over.Get()) break;
@@ -144,7 +154,16 @@ LockStatus ImportLockState<false>::Wait(uint64_t self, Timeout timeout, const Wa
       status = LockStatus::kFailure;
       break;
     }
-    if (woken == ParkResult::kInterrupted && Interrupted(hooks)) {
+    if (woken != ParkResult::kInterrupted) continue;
+    const bool interrupted = Interrupted(hooks);
+    if (const uint32_t now_at = fork_epoch_.load(kRelaxed); epoch != now_at) {
+      // The handler forked, and this is the child, which counts nobody: as at first, for the threads that it
+      // starts.
+      epoch = now_at;
+      waiters_.fetch_add(1, kRelaxed);
+      AsymmetricFence::Heavy();
+    }
+    if (interrupted) {
       status = LockStatus::kInterrupted;
       break;
     }
@@ -157,6 +176,7 @@ void ImportLockState<false>::ReinitAfterFork(bool owned, uint64_t self) {
   owner_.store(owned ? self : 0, kRelaxed);
   if (!owned) level_.Set(0);
   waiters_.store(0, kRelaxed);
+  fork_epoch_.store(fork_epoch_.load(kRelaxed) + 1, kRelaxed);
 }
 
 }  // namespace internal

@@ -1,6 +1,9 @@
 #include "pyrt/importlock/import_lock.h"
 
+#include <errno.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +13,7 @@
 
 #include "pyrt/importlock/import_lock_test_util.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/sync/event.h"
 #include "pyrt/runtime/sync/parking_lot.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -273,6 +277,77 @@ TEST(ImportLockTest, B101_ForkFromAnotherThreadBesideWaiters) {
   });
   forker.join();
   EXPECT_FALSE(lock.Held());
+}
+
+// The interruption is a real signal. The frame of the wait goes on in both processes.
+TEST(ImportLockTest, IL8_ASignalHandlerThatForksInsideAWaitLeavesTheCountOfWaitersRight) {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
+  TestGil gil;
+  ImportLock lock;
+  Event owned, end;
+  std::thread owner([&] {
+    const TestAttached attached(gil);
+    lock.Acquire(gil.hooks());
+    gil.Detach();
+    owned.Notify();
+    end.Wait();
+    gil.Attach();
+    EXPECT_TRUE(lock.Release().ok());
+  });
+  owned.Wait();
+  struct Context {
+    TestGil* gil;
+    ImportLock* lock;
+    Event* owner_may_end;
+    pid_t child = -1;
+    Atomic<bool> parked{false};
+  } context{&gil, &lock, &end};
+  WaitHooks hooks;
+  hooks.context = &context;
+  hooks.before_park = [](void* c) {
+    static_cast<Context*>(c)->gil->Detach();
+    static_cast<Context*>(c)->parked.store(true, kRelease);
+  };
+  hooks.after_park = [](void* c) { static_cast<Context*>(c)->gil->Attach(); };
+  hooks.interrupted = [](void* c) {
+    auto& context = *static_cast<Context*>(c);
+    if (context.child != -1) return false;
+    context.owner_may_end->Notify();
+    context.lock->BeforeFork(context.gil->hooks());
+    context.child = ForkProcess();
+    if (context.child == 0) {
+      PlatformAfterForkInChild();
+      ParkingLot::AfterForkInChild();
+      context.lock->AfterForkInChild();
+    } else {
+      context.lock->AfterForkInParent();
+    }
+    return false;
+  };
+  const pthread_t self = pthread_self();
+  std::thread interrupter([&] {
+    EXPECT_TRUE(Eventually([&] {
+      if (context.parked.load(kAcquire)) pthread_kill(self, SIGUSR1);
+      return end.IsSet();
+    }));
+  });
+  {
+    const TestAttached attached(gil);
+    const LockStatus status = lock.AcquireTimed(kForever, &hooks);
+    if (context.child == 0) {
+      _exit(status == LockStatus::kAcquired && lock.waiters() == 0 && lock.Release().ok() ? 42 : 1);
+    }
+    EXPECT_EQ(status, LockStatus::kAcquired);
+    EXPECT_EQ(lock.waiters(), 0u);
+    EXPECT_TRUE(lock.Release().ok());
+  }
+  interrupter.join();
+  owner.join();
+  int status = -1;
+  while (waitpid(context.child, &status, 0) < 0 && errno == EINTR) continue;
+  EXPECT_EQ(status, 42 << 8);
 }
 
 TEST(ImportLockDeathTest, WaitingWithoutDetachingInAGilBuildIsFatal) {

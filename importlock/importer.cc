@@ -5,6 +5,7 @@
 
 #include "pyrt/importlock/internal/finder_protocol.h"
 #include "pyrt/importlock/internal/import_errors.h"
+#include "pyrt/importlock/internal/items.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
 
@@ -33,13 +34,7 @@ absl::StatusOr<std::vector<std::string>> SearchPathOf(const Ref<Object>& parent,
     return ModuleNotFound(name, "No module named " + ReprOfString(name) + "; " + ReprOfString(parent_name) +
                                     " is not a package");
   }
-  std::vector<std::string> directories;
-  if (const List* const list = As<List>(*path)) {
-    for (const Ref<Object>& item : list->Snapshot()) {
-      if (const String* const directory = As<String>(item)) directories.push_back(directory->value());
-    }
-  }
-  return directories;
+  return internal::StringItems(*path);
 }
 
 // A module that is being loaded: its entry in the table and its name among its package's unfinished submodules.
@@ -118,11 +113,9 @@ absl::StatusOr<ModuleLockStatus> Importer::Lock(ModuleLock& lock) {
 __attribute__((noinline)) absl::StatusOr<Ref<Object>> Importer::ImportSlow(std::string_view name) {
   if (name.empty()) return Raise(ErrorType::ValueError(), "Empty module name");
   if (finalized_.load(kAcquire)) return Raise(ErrorType::RuntimeError(), "unable to get sys.modules");
-  if (const ModuleTable::Found found = modules_.Look(name); found.module) {
-    bool again = false;
-    absl::StatusOr<Ref<Object>> module = ImportOne(name, again);
-    if (!again) return module;
-  }
+  bool waited = false;
+  absl::StatusOr<Ref<Object>> module = Present(name, waited);
+  if (!module.ok() || *module) return module;
 
   const ImportTime::Scope timed(import_time_, name);
   // gh-83065: the parents are imported before anybody waits for this module's lock.
@@ -131,54 +124,86 @@ __attribute__((noinline)) absl::StatusOr<Ref<Object>> Importer::ImportSlow(std::
     early.emplace(module_locks_, name);
     if (early->Acquire(host_.Hooks()) == ModuleLockStatus::kDeadlock) return early->DeadlockError();
   }
+  std::set<size_t> audited;
+  bool again = true;
+  while (again) {
+    again = false;
+    module = ImportAbsent(name, audited, again);
+  }
+  return module;
+}
+
+absl::StatusOr<Ref<Object>> Importer::Present(std::string_view name, bool& waited) {
+  for (;;) {
+    const ModuleTable::Found found = modules_.Look(name);
+    if (!found.module) return Ref<Object>();
+    if (IsNone(found.module)) return Halted(name);
+    if (!found.initializing()) {
+      // Looks twice, as the fast path: it may have been initializing a moment ago, and failed.
+      if (Ref<Object> module = modules_.GetFinished(name)) return module;
+      waited = true;
+      continue;
+    }
+    waited = true;
+    ModuleLock lock(module_locks_, name);
+    const absl::StatusOr<ModuleLockStatus> locked = Lock(lock);
+    if (!locked.ok()) return locked.status();
+    // Whatever is there now: complete, or half-made by this thread or in a circle with it (IL-29, IL-35).
+    const ModuleTable::Found now = modules_.Look(name);
+    return now.module ? ResultOf(now, name) : Ref<Object>();
+  }
+}
+
+absl::StatusOr<Ref<Object>> Importer::ImportAbsent(std::string_view name, std::set<size_t>& audited,
+                                                   bool& again) {
+  const auto audit = [&](std::string_view part) {
+    return audited.insert(part.size()).second ? Audit(part) : absl::OkStatus();
+  };
+  if (absl::Status vetoed = audit(name); !vetoed.ok()) return vetoed;
+  if (absl::Status ended = WaitForPackages(name); !ended.ok()) return ended;
   // From the module outwards to the first package that is there, one audit event for each that is not; then
   // inwards again. A loop, not a recursion: ten thousand levels are not too many.
-  if (absl::Status vetoed = Audit(name); !vetoed.ok()) return vetoed;
   std::string_view outermost = name;
   for (std::string_view parent = ParentOf(name); !parent.empty(); parent = ParentOf(parent)) {
     if (modules_.GetFinished(parent)) break;
     if (!modules_.Get(parent)) {
-      if (absl::Status vetoed = Audit(parent); !vetoed.ok()) return vetoed;
+      if (absl::Status vetoed = audit(parent); !vetoed.ok()) return vetoed;
     }
     outermost = parent;
   }
   for (std::string_view part = outermost; part.size() < name.size();) {
     const ImportTime::Scope timed_part(import_time_, part);
-    bool again = true;
-    while (again) {
-      again = false;
-      absl::StatusOr<Ref<Object>> package = ImportOne(part, again);
-      if (!package.ok()) return package;
-    }
+    absl::StatusOr<Ref<Object>> package = ImportOne(part, audited.contains(part.size()), again);
+    if (!package.ok() || again) return package;
     part = name.substr(0, std::min(name.find('.', part.size() + 1), name.size()));
   }
-  for (;;) {
-    bool again = false;
-    absl::StatusOr<Ref<Object>> module = ImportOne(name, again);
-    if (!again) return module;
-  }
+  return ImportOne(name, /*may_load=*/true, again);
 }
 
-absl::StatusOr<Ref<Object>> Importer::ImportOne(std::string_view name, bool& again) {
-  for (;;) {
-    const ModuleTable::Found found = modules_.Look(name);
-    if (!found.module) return FindAndLoad(name);
-    if (IsNone(found.module)) return Halted(name);
-    if (!found.initializing()) {
-      // Looks twice, as the fast path: it may have been initializing a moment ago, and failed.
-      if (Ref<Object> module = modules_.GetFinished(name)) return module;
-      continue;
-    }
-    ModuleLock lock(module_locks_, name);
+// Also for packages outside of one that is finished: their bodies may still be making what the module relies
+// on. From the outside in, with no lock of a submodule held, and no longer than until a circle is found (IL-29).
+absl::Status Importer::WaitForPackages(std::string_view name) {
+  std::vector<std::string_view> initializing;
+  for (std::string_view parent = ParentOf(name); !parent.empty(); parent = ParentOf(parent)) {
+    if (modules_.Look(parent).initializing()) initializing.push_back(parent);
+  }
+  for (; !initializing.empty(); initializing.pop_back()) {
+    ModuleLock lock(module_locks_, initializing.back());
     const absl::StatusOr<ModuleLockStatus> locked = Lock(lock);
     if (!locked.ok()) return locked.status();
-    // Whatever is there now: complete, or half-made by this thread or in a circle with it (IL-29, IL-35). If its
-    // import failed meanwhile it is this thread's turn (B108), from the start: its package may have gone too.
-    const ModuleTable::Found now = modules_.Look(name);
-    if (now.module) return ResultOf(now, name);
-    again = true;
-    return Ref<Object>();
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Ref<Object>> Importer::ImportOne(std::string_view name, bool may_load, bool& again) {
+  bool waited = false;
+  absl::StatusOr<Ref<Object>> module = Present(name, waited);
+  if (!module.ok() || *module) return module;
+  // If its import failed meanwhile it is this thread's turn (B108), from the start: its package may have gone
+  // too, and nobody may have been asked whether it may be loaded (IL-50).
+  again = waited || !may_load;
+  if (again) return Ref<Object>();
+  return FindAndLoad(name);
 }
 
 absl::StatusOr<Ref<Object>> Importer::FindAndLoad(std::string_view name) {
@@ -216,33 +241,34 @@ absl::Status Importer::Audit(std::string_view name) {
   return host_.AuditImport(event);
 }
 
-absl::StatusOr<Ref<List>> Importer::CurrentMetaPath(std::string_view name) {
-  Ref<List> own = meta_path();
-  Ref<Object> value = own ? host_.SysValue("meta_path") : nullptr;
+absl::StatusOr<std::vector<Ref<Object>>> Importer::CurrentFinders(std::string_view name) {
+  const Ref<List> own = meta_path();
+  const Ref<Object> value = own ? host_.SysValue("meta_path") : nullptr;
   if (!own || IsNone(value)) {
     return ImportErrorFor(name, "sys.meta_path is None, Python is likely shutting down");
   }
-  if (!value) return own;
-  if (As<List>(value) == nullptr) {
+  if (!value) return own->Snapshot();
+  std::optional<std::vector<Ref<Object>>> items = internal::Items(value);
+  if (!items.has_value()) {
     return Raise(ErrorType::TypeError(), "'%s' object is not iterable", value->TypeName());
   }
-  return StaticRefCast<List>(std::move(value));
+  return *std::move(items);
 }
 
 absl::StatusOr<Ref<ModuleSpec>> Importer::FindSpec(std::string_view name,
                                                    const std::vector<std::string>* path,
                                                    const Object* target) {
-  const absl::StatusOr<Ref<List>> meta_path = CurrentMetaPath(name);
-  if (!meta_path.ok()) return meta_path.status();
-  const std::vector<Ref<Object>> finders = (*meta_path)->Snapshot();  // finders may change it (gh-130094)
-  if (finders.empty()) {
+  // As they are at first: finders may change the list (gh-130094).
+  const absl::StatusOr<std::vector<Ref<Object>>> finders = CurrentFinders(name);
+  if (!finders.ok()) return finders.status();
+  if (finders->empty()) {
     if (absl::Status status = host_.Warn(ErrorType::ImportWarning(), "sys.meta_path is empty");
         !status.ok()) {
       return status;
     }
   }
   const bool is_reload = modules_.Get(name) != nullptr;
-  for (const Ref<Object>& finder : finders) {
+  for (const Ref<Object>& finder : *finders) {
     absl::StatusOr<Ref<ModuleSpec>> spec;
     {
       // Not for ever: its owner may be a thread that hangs inside a finder since the end has begun (IL-79).
@@ -300,7 +326,12 @@ absl::Status Importer::SetInParent(std::string_view name, const Ref<Object>& par
 absl::StatusOr<Ref<Object>> Importer::GetModuleSlow(std::string_view name) {
   for (;;) {
     const ModuleTable::Found found = modules_.Look(name);
-    if (!found.module || !found.initializing()) return found.module;
+    if (!found.module || IsNone(found.module)) return found.module;
+    if (!found.initializing()) {
+      // Looks twice, as an import: what was initializing a moment ago may have failed (IL-33).
+      if (Ref<Object> module = modules_.GetFinished(name)) return module;
+      continue;
+    }
     ModuleLock lock(module_locks_, name);
     const absl::StatusOr<ModuleLockStatus> locked = Lock(lock);
     if (!locked.ok()) return locked.status();
@@ -318,7 +349,31 @@ Ref<Object> Importer::AddModule(std::string_view name) {
   }
 }
 
+Importer::Frame::Frame(Importer& importer, std::string_view name, Ref<Object> module)
+    : importer_(importer), thread_(CurrentThreadIdent()), name_(name) {
+  const MutexLock lock(importer_.frames_mutex_);
+  for (const Frame* frame = importer_.frames_; module && frame != nullptr; frame = frame->next_) {
+    if (!frame->module_ || frame->name_ != name) continue;
+    already_ = frame->module_;
+    break;
+  }
+  if (!already_) module_ = std::move(module);
+  next_ = importer_.frames_;
+  if (next_ != nullptr) next_->previous_ = this;
+  importer_.frames_ = this;
+}
+
+Importer::Frame::~Frame() {
+  const MutexLock lock(importer_.frames_mutex_);
+  (previous_ == nullptr ? importer_.frames_ : previous_->next_) = next_;
+  if (next_ != nullptr) next_->previous_ = previous_;
+}
+
 bool Importer::InUse() const {
+  {
+    const MutexLock lock(frames_mutex_);
+    if (frames_ != nullptr) return true;
+  }
   return module_locks_.size() != 0 || import_lock_.Held() || import_lock_.waiters() != 0;
 }
 
@@ -367,15 +422,28 @@ void Importer::BeforeForkTakeImportLock() { import_lock_.BeforeFork(host_.Hooks(
 void Importer::BeforeForkStopped() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   module_locks_.BeforeFork();
   modules_.BeforeFork();
+  frames_mutex_.Lock();
 }
 
 void Importer::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  frames_mutex_.Unlock();
   modules_.AfterForkInParent();
   module_locks_.AfterForkInParent();
   import_lock_.AfterForkInParent();
 }
 
-void Importer::AfterForkInChild() {
+void Importer::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  frames_mutex_.ReinitAfterFork();
+  // The stacks of the other threads are still mapped, but nobody will ever come back to these frames.
+  Frame** link = &frames_;
+  while (Frame* const frame = *link) {
+    if (frame->thread_ == CurrentThreadIdent()) {
+      link = &frame->next_;
+      continue;
+    }
+    *link = frame->next_;
+    if (*link != nullptr) (*link)->previous_ = frame->previous_;
+  }
   modules_.AfterForkInChild();
   for (const std::string& name : module_locks_.AfterForkInChild()) {
     const ModuleTable::Found found = modules_.Look(name);

@@ -3,8 +3,9 @@
 //   Import("a.b.c")
 //     1  in the table and finished: returned, without any lock
 //     2  in the table and initializing: waits for its module lock, and looks again
-//     3  absent: audit event; the packages a and a.b first, from the outside in, with no module lock held
-//        (gh-83065); then the lock of a.b.c; looks again; finds a spec; loads
+//     3  absent: audit event; waits for those of its packages that are being imported, and imports a.b if that
+//        is absent, from the outside in, with no module lock held (gh-83065); then the lock of a.b.c; looks
+//        again; finds a spec; loads
 //     4  a wait that would never end: the half-made module, as importlib decides (IL-29)
 //
 //   load: make the module, mark its spec, put it into the table, run the body; failure takes it out again;
@@ -23,7 +24,9 @@
 #ifndef PYRT_IMPORTLOCK_IMPORTER_H_
 #define PYRT_IMPORTLOCK_IMPORTER_H_
 
+#include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +44,9 @@
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/containers.h"
 #include "pyrt/runtime/object/object.h"
+#include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/platform.h"
+#include "pyrt/runtime/sync/thread_annotations.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -70,7 +76,8 @@ class Importer final : public Object {
   // CPython: import_from.
   absl::StatusOr<Ref<Object>> ImportFrom(const Ref<Object>& module, std::string_view name);
 
-  // Runs the body of a module once more, in the same object. CPython: PyImport_ReloadModule.
+  // Runs the body of a module once more, in the same object; not if it is being reloaded already: then that is
+  // the result, at once. DeadlockError if its import waits for this thread. CPython: PyImport_ReloadModule.
   absl::StatusOr<Ref<Object>> Reload(const Ref<Object>& module);
 
   // The module if it is in the table, after waiting for its import; null if it is not (no error). CPython:
@@ -109,8 +116,9 @@ class Importer final : public Object {
   // collection; what is left is wiped (Module::Wipe), last imported first, sys and builtins at the very end.
   // Imports fail from then on. No other thread imports or reads the table any more.
   void Finalize();
-  // Whether a frame is inside an import or waits for one. At the end of the interpreter that is a thread which
-  // hangs for good, or the caller's own import up the stack: the importer must then be kept (IL-79).
+  // Whether a frame is inside an import, reload or ExecModule, or waits for one. At the end of the interpreter
+  // that is a thread which hangs for good, or the caller's own import up the stack: the importer must then be
+  // kept (IL-79).
   bool InUse() const;
 
   // Brackets a fork: the import lock and the module locks; in the child, modules that other threads were
@@ -128,17 +136,49 @@ class Importer final : public Object {
  private:
   ~Importer() override = default;
 
+  // A call of ExecModule or Reload, on its stack.
+  class Frame {
+   public:
+    explicit Frame(Importer& importer) : Frame(importer, {}, {}) {}
+    // Of a reload. `name` outlives the frame.
+    Frame(Importer& importer, std::string_view name, Ref<Object> module);
+    ~Frame();
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+
+    // What another frame reloads under this name; null: this one does.
+    const Ref<Object>& reloaded_already() const { return already_; }
+
+   private:
+    friend class Importer;
+
+    Importer& importer_;
+    const uint64_t thread_;
+    const std::string_view name_;
+    Ref<Object> module_;  // null: reloads nothing
+    Ref<Object> already_;
+    Frame* next_;
+    Frame* previous_ = nullptr;
+  };
+
   absl::StatusOr<Ref<Object>> ImportSlow(std::string_view name);
   absl::StatusOr<Ref<Object>> GetModuleSlow(std::string_view name);
-  // The import of a module whose parent packages are imported. Null: look again.
-  absl::StatusOr<Ref<Object>> ImportOne(std::string_view name, bool& again);
+  // What the table has of a name; if it is being imported, after that. Null: nothing, and `waited` says
+  // whether there was something.
+  absl::StatusOr<Ref<Object>> Present(std::string_view name, bool& waited);
+  // An import that begins with an absent module. `audited`: the lengths of those parts of the name that the
+  // audit hooks have been asked about. `again`: nothing has come out of it; start over.
+  absl::StatusOr<Ref<Object>> ImportAbsent(std::string_view name, std::set<size_t>& audited, bool& again);
+  absl::Status WaitForPackages(std::string_view name);
+  // The import of a module whose parent packages are imported, if it is absent only when `may_load`.
+  absl::StatusOr<Ref<Object>> ImportOne(std::string_view name, bool may_load, bool& again);
   absl::StatusOr<Ref<Object>> FindAndLoad(std::string_view name);
   absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>* path,
                                            const Object* target);
   absl::StatusOr<Ref<Object>> Load(const Ref<ModuleSpec>& spec, const Ref<Object>& parent);
   absl::Status SetInParent(std::string_view name, const Ref<Object>& parent, const Ref<Object>& module);
-  // sys.meta_path now; ImportError if it is None.
-  absl::StatusOr<Ref<List>> CurrentMetaPath(std::string_view name);
+  // What is in sys.meta_path now; ImportError if it is None.
+  absl::StatusOr<std::vector<Ref<Object>>> CurrentFinders(std::string_view name);
   absl::Status Audit(std::string_view name);
   // kAcquired or kDeadlock, or the error of a wait that ended otherwise.
   absl::StatusOr<ModuleLockStatus> Lock(ModuleLock& lock);
@@ -157,6 +197,8 @@ class Importer final : public Object {
   const Ref<List> path_hooks_;
   mutable Mutex meta_path_mutex_;
   Ref<List> meta_path_ PYRT_GUARDED_BY(meta_path_mutex_);
+  mutable Mutex frames_mutex_;
+  Frame* frames_ PYRT_GUARDED_BY(frames_mutex_) = nullptr;
   Atomic<bool> finalized_{false};
 };
 

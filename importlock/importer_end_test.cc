@@ -137,6 +137,25 @@ TEST_F(ImporterEndTest, ABodyThatEndsItsThreadHasFailed) {
   EXPECT_EQ(runs, 2);
 }
 
+// It comes back to the importer, whatever it ends meanwhile.
+TEST_F(ImporterEndTest, ABodyOfExecModuleOrReloadKeepsTheImporter) {
+  const InterpreterAttached attached(interpreter);
+  finder.Add("m", [&](const Ref<Object>&) {
+    EXPECT_TRUE(importer.InUse());
+    return absl::OkStatus();
+  });
+  const Ref<Object> module = importer.Import("m").value();
+  EXPECT_TRUE(importer.Reload(module).ok());
+  EXPECT_TRUE(importer
+                  .ExecModule("n",
+                              [&](const Ref<Object>&) {
+                                EXPECT_TRUE(importer.InUse());
+                                return absl::OkStatus();
+                              })
+                  .ok());
+  EXPECT_FALSE(importer.InUse());
+}
+
 // IL-10, IL-79: a thread that hangs in a finder owns the import lock for ever.
 TEST_F(ImporterEndTest, AnImportAtTheEndDoesNotWaitForTheImportLock) {
   class FinalizingHost final : public RecordingHost {

@@ -107,6 +107,7 @@ TEST(ImporterScheduleTest, CircleAcrossThreads) {
 // its own retry fails, too.
 void FailBesideRead(Schedule& s) {
   World world;
+  world.interpreter.host.record = true;
   Plain<int> runs{0};
   world.finder.Add("m", [&](const Ref<Object>&) -> absl::Status {
     runs.Set(runs.Get() + 1);
@@ -121,6 +122,7 @@ void FailBesideRead(Schedule& s) {
   }
   s.Run();
   DETSCHED_CHECK(runs.Get() == 2);
+  DETSCHED_CHECK(world.interpreter.host.audited.size() == 2);  // IL-50: each of them before it loads
   DETSCHED_CHECK(!world.importer.modules().Get("m"));
 }
 
@@ -128,6 +130,32 @@ TEST(ImporterScheduleTest, gh143650_AFailedImportIsNeverHandedOut) {
   const auto result = Explore(Isolated(Options::Exhaustive(1)), FailBesideRead);
   EXPECT_TRUE(result.ok()) << result.report;
   const auto random = Explore(Isolated(Options::Pct(3, 5000)), FailBesideRead);
+  EXPECT_TRUE(random.ok()) << random.report;
+}
+
+// Nor does PyImport_GetModule, which waits for it.
+void FailBesideGetModule(Schedule& s) {
+  World world;
+  world.finder.Add("m", [&](const Ref<Object>&) -> absl::Status {
+    world.Pause();
+    return Raise(ErrorType::ValueError(), "no");
+  });
+  s.Spawn("a", [&] {
+    const InterpreterAttached attached(world.interpreter);
+    DETSCHED_CHECK(!world.importer.Import("m").ok());
+  });
+  s.Spawn("b", [&] {
+    const InterpreterAttached attached(world.interpreter);
+    const auto found = world.importer.GetModule("m");
+    DETSCHED_CHECK(found.ok() && !*found);
+  });
+  s.Run();
+}
+
+TEST(ImporterScheduleTest, IL33_GetModuleDoesNotGiveAFailedModule) {
+  const auto result = Explore(Isolated(Options::Exhaustive(1)), FailBesideGetModule);
+  EXPECT_TRUE(result.ok()) << result.report;
+  const auto random = Explore(Isolated(Options::Pct(3, 5000)), FailBesideGetModule);
   EXPECT_TRUE(random.ok()) << random.report;
 }
 

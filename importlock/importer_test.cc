@@ -392,6 +392,89 @@ TEST_F(ImporterTest, Reload) {
   EXPECT_EQ(MessageOf(importer.Reload(module)), "ImportError: module m not in sys.modules");
 }
 
+TEST_F(ImporterTest, ReloadsInACircleEnd) {
+  int runs = 0;
+  bool reload = false;
+  const auto reloading = [&](const char* other) {
+    return [&, other](const Ref<Object>&) {
+      if (!reload || ++runs > 10) return absl::OkStatus();
+      return importer.Reload(importer.modules().Get(other)).status();
+    };
+  };
+  finder.Add("a", reloading("b"));
+  finder.Add("b", reloading("a"));
+  const Ref<Object> a = importer.Import("a").value();
+  ASSERT_TRUE(importer.Import("b").ok());
+  reload = true;
+  EXPECT_EQ(importer.Reload(a).value(), a);
+  EXPECT_EQ(runs, 2) << "each body once";
+  EXPECT_EQ(importer.Reload(a).value(), a);
+  EXPECT_EQ(runs, 4) << "and once more";
+}
+
+// --- Sequences
+
+TEST_F(ImporterTest, TuplesAreAsGoodAsLists) {
+  std::vector<std::string> searched;
+  class Listening final : public Finder {
+   public:
+    Listening(Ref<ScriptFinder> scripts, std::vector<std::string>& searched)
+        : scripts_(std::move(scripts)), searched_(searched) {}
+    absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>* path,
+                                             const Object* target) override {
+      if (path != nullptr) searched_ = *path;
+      return scripts_->FindSpec(name, path, target);
+    }
+
+   private:
+    const Ref<ScriptFinder> scripts_;
+    std::vector<std::string>& searched_;
+  };
+  host.sys["meta_path"] = Tuple::Of({Ref<Object>(MakeRef<Listening>(interpreter.finder, searched))});
+  finder.AddPackage("p", [](const Ref<Object>& module) -> absl::Status {
+    if (absl::Status status = module->SetAttr("__path__", Tuple::Of({Ref<Object>(String::Of("/x"))}));
+        !status.ok()) {
+      return status;
+    }
+    return module->SetAttr("__all__", Tuple::Of({Ref<Object>(String::Of("c"))}));
+  });
+  finder.Add("p.c");
+  const auto package = importer.ImportModuleLevel("p", nullptr, {"*"}, 0);
+  ASSERT_EQ(MessageOf(package), "OK");
+  EXPECT_TRUE(importer.modules().Get("p.c"));
+  EXPECT_THAT(searched, ElementsAre("/x"));
+  searched.clear();
+  EXPECT_EQ(MessageOf(importer.Reload(importer.Import("p.c").value())), "OK");
+  EXPECT_THAT(searched, ElementsAre("/x"));
+  host.sys["meta_path"] = Int::Of(3);
+  EXPECT_EQ(MessageOf(importer.Import("m")), "TypeError: 'int' object is not iterable");
+}
+
+// CPython asks with hasattr.
+TEST_F(ImporterTest, AFromListPassesOverAttributeErrorsOnly) {
+  class Odd final : public Object {
+   public:
+    absl::StatusOr<Ref<Object>> GetAttr(std::string_view name) override {
+      if (name == failing) return Raise(ErrorType::ValueError(), "no %s", failing.c_str());
+      if (name == "__name__") return Ref<Object>(String::Of("odd"));
+      if (name == "__path__") return Ref<Object>(List::Of());
+      return Object::GetAttr(name);
+    }
+    const char* TypeName() const override { return "Odd"; }
+    std::string failing;
+  };
+  const Ref<Odd> odd = MakeRef<Odd>();
+  importer.modules().Set("odd", odd);
+  const auto import = [&](const std::string& failing) {
+    odd->failing = failing;
+    return MessageOf(importer.ImportModuleLevel("odd", nullptr, {"*", "x"}, 0));
+  };
+  EXPECT_EQ(import(""), "OK");
+  EXPECT_EQ(import("__path__"), "ValueError: no __path__");
+  EXPECT_EQ(import("__all__"), "ValueError: no __all__");
+  EXPECT_EQ(import("x"), "ValueError: no x");
+}
+
 TEST_F(ImporterTest, ImportTimeIsATree) {
   std::vector<std::string> lines;
   importer.import_time().Enable([&](const std::string& line) { lines.push_back(line); });

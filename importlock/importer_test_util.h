@@ -104,6 +104,10 @@ class RecordingHost : public ImportHost {
     const auto found = sys.find(std::string(name));
     return found == sys.end() ? nullptr : found->second;
   }
+  Ref<Object> CoreModule(std::string_view name) override {
+    const auto found = core.find(std::string(name));
+    return found == core.end() ? nullptr : found->second;
+  }
   void CollectGarbage() override { ++collections; }
   void DisableGilAfterImport() override { gil_events += "-"; }
 
@@ -117,6 +121,7 @@ class RecordingHost : public ImportHost {
   bool gil_may_be_enabled = true;
   bool gil_is_permanent = false;
   std::map<std::string, Ref<Object>> sys;
+  std::map<std::string, Ref<Object>> core;
   int collections = 0;
   int runs_in_main = 0;
   std::string gil_events;

@@ -117,6 +117,81 @@ TEST_F(ImporterThreadsTest, B109_gh83065_PackageThatImportsItsChildAgainstTheChi
   }
 }
 
+// What a package's body is still making may be what the module relies on, also if the package between is
+// finished.
+TEST_F(ImporterThreadsTest, B109_AnInitializingGrandParentIsWaitedFor) {
+  Event in_body;
+  Atomic<bool> done{false};
+  finder.AddPackage("a", [&](const Ref<Object>&) {
+    EXPECT_TRUE(importer.Import("a.b").ok());
+    in_body.Notify();
+    EXPECT_TRUE(Eventually([&] { return interpreter.gil.times_detached() >= 1; }));
+    done.store(true, kRelease);
+    return absl::OkStatus();
+  });
+  finder.AddPackage("a.b");
+  finder.Add("a.b.c", [&](const Ref<Object>&) {
+    EXPECT_TRUE(done.load(kAcquire));
+    return absl::OkStatus();
+  });
+  std::thread package = Import("a");
+  in_body.Wait();
+  std::thread module = Import("a.b.c");
+  package.join();
+  module.join();
+}
+
+TEST_F(ImporterThreadsTest, IL50_APackageWhoseImportFailedMeanwhileIsAudited) {
+  interpreter.host.record = true;  // the threads audit one after the other
+  Event in_body;
+  Atomic<int> bodies{0};
+  finder.AddPackage("p", [&](const Ref<Object>&) -> absl::Status {
+    if (bodies.fetch_add(1, kRelaxed) != 0) return absl::OkStatus();
+    in_body.Notify();
+    EXPECT_TRUE(Eventually([&] { return interpreter.gil.times_detached() >= 1; }));
+    return Raise(ErrorType::ValueError(), "first");
+  });
+  finder.Add("p.c");
+  std::string failure;
+  std::thread package = Import("p", &failure);
+  in_body.Wait();
+  std::thread module = Import("p.c");
+  package.join();
+  module.join();
+  EXPECT_EQ(failure, "ValueError: first");
+  EXPECT_THAT(interpreter.host.audited,
+              ::testing::ElementsAre("p NoneType list list list", "p.c NoneType list list list",
+                                     "p NoneType list list list"));
+}
+
+// Its body is in the middle, in a thread that waits for this one: there is nothing that could be run again.
+TEST_F(ImporterThreadsTest, IL29_ReloadOfAModuleWhoseImportWaitsForThisThread) {
+  Event in_m, in_y;
+  Atomic<int> runs{0};
+  finder.Add("m", [&](const Ref<Object>&) {
+    runs.fetch_add(1, kRelaxed);
+    in_m.Notify();
+    interpreter.gil.Detach();
+    in_y.Wait();
+    interpreter.gil.Attach();
+    return importer.Import("y").status();
+  });
+  std::string message;
+  finder.Add("y", [&](const Ref<Object>&) {
+    in_y.Notify();
+    EXPECT_TRUE(Eventually([&] { return interpreter.gil.times_detached() >= 1; }));
+    message = MessageOf(importer.Reload(importer.modules().Get("m")));
+    return absl::OkStatus();
+  });
+  std::thread importing = Import("m");
+  in_m.Wait();
+  std::thread reloading = Import("y");
+  importing.join();
+  reloading.join();
+  EXPECT_THAT(message, ::testing::HasSubstr("deadlock detected by _ModuleLock('m') at "));
+  EXPECT_EQ(runs.load(kRelaxed), 1);
+}
+
 TEST_F(ImporterThreadsTest, B110_gh159963_ColdSiblingsInParallel) {
   constexpr int kThreads = 8;
   Atomic<int> package_runs{0};

@@ -65,9 +65,11 @@ std::shared_ptr<const InittabSnapshot> Inittab::Freeze() {
 
 absl::StatusOr<Ref<ModuleSpec>> BuiltinFinder::FindSpec(std::string_view name,
                                                         const std::vector<std::string>*, const Object*) {
-  if (inittab_->IsBuiltin(name) != 1) return Ref<ModuleSpec>();
+  const InittabEntry* const entry = inittab_->Find(name);
+  if (entry == nullptr) return Ref<ModuleSpec>();
   ModuleSpec::Options options;
-  options.loader = native_.LoaderFor(inittab_->Find(name)->init);
+  options.loader = entry->init == nullptr ? native_.LoaderForCore(name) : native_.LoaderFor(entry->init);
+  if (!options.loader) return Ref<ModuleSpec>();  // a name, and nobody has made the module
   options.origin = "built-in";
   return ModuleSpec::New(name, std::move(options));
 }

@@ -75,7 +75,8 @@ class Inittab {
   bool frozen_ = false;
 };
 
-// Finds top-level modules in a snapshot. CPython: BuiltinImporter.
+// Finds top-level modules in a snapshot; of a name without an init function the module that the interpreter's
+// core has made (IL-59). CPython: BuiltinImporter.
 class BuiltinFinder final : public Finder {
  public:
   BuiltinFinder(std::shared_ptr<const InittabSnapshot> inittab, NativeModules& native)

@@ -128,6 +128,10 @@ class Module : public Object {
   void* state() const { return state_.get(); }
   void AllocateState(size_t size, void (*clear)(void* state));
   void ClearState();
+  // What a native module is executed by (native_loader.h), whoever created it; null for others. Of its creator,
+  // before anybody else sees it. CPython: md_def.
+  const Ref<Object>& definition() const { return definition_; }
+  void set_definition(Ref<Object> definition) { definition_ = std::move(definition); }
   // The end of a module that something still refers to: its names become None, those with one leading underscore
   // before the others and __builtins__ never, so that destructors that run meanwhile find as much as possible;
   // then its state is cleared. CPython: _PyModule_Clear.
@@ -149,6 +153,7 @@ class Module : public Object {
   const Ref<Dict> dict_;
   std::unique_ptr<unsigned char[]> state_;
   void (*clear_state_)(void*) = nullptr;
+  Ref<Object> definition_;
 };
 
 // The object as a Module, or null. A dynamic_cast: for slow paths.

@@ -73,6 +73,7 @@ absl::StatusOr<ModuleDefSlots> ModuleDefSlots::Parse(const ModuleDef& def) {
         parsed.create = slot.create;
         break;
       case ModuleSlot::Kind::kExec:
+        parsed.executes = true;
         break;
       case ModuleSlot::Kind::kMultipleInterpreters:
         if (seen_interpreters) {

@@ -51,7 +51,7 @@ struct ModuleAbi {
   uint32_t version;
   uint32_t gil_enabled;
 };
-inline constexpr ModuleAbi kModuleAbi = {1, kGilEnabled};
+inline constexpr ModuleAbi kModuleAbi = {2, kGilEnabled};
 
 // ImportError, with CPython's texts, if a module that was compiled against `abi` cannot run here. CPython:
 // PyABIInfo_Check.
@@ -115,6 +115,7 @@ struct ModuleDefSlots {
   static absl::StatusOr<ModuleDefSlots> Parse(const ModuleDef& def);
 
   ModuleSlot::CreateFunction create = nullptr;
+  bool executes = false;
   MultipleInterpreters multiple_interpreters = MultipleInterpreters::kSupported;
   GilUse gil = GilUse::kUsed;
 };

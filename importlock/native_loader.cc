@@ -7,12 +7,25 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
-// A native module knows the definition that its exec slots come from.
-class NativeModule final : public Module {
+// Module::definition of a multi-phase module: where its exec slots come from.
+class Definition final : public Object {
  public:
-  NativeModule(const Ref<ModuleSpec>& spec, const ModuleDef& the_def)
-      : Module(spec->name(), spec), def(the_def) {}
+  explicit Definition(const ModuleDef& the_def) : def(the_def) {}
+  const char* TypeName() const override { return "moduledef"; }
   const ModuleDef def;
+};
+
+// Of a module that is there before any import, and needs no body.
+class CoreLoader final : public Loader {
+ public:
+  explicit CoreLoader(Ref<Object> module) : module_(std::move(module)) {}
+
+  absl::StatusOr<Ref<Object>> Create(const Ref<ModuleSpec>&) override { return module_; }
+  absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>&) override { return absl::OkStatus(); }
+  const char* TypeName() const override { return "NativeLoader"; }
+
+ private:
+  const Ref<Object> module_;
 };
 
 // Source: a ModuleInitFunction or the slots.
@@ -68,6 +81,11 @@ Ref<Loader> NativeModules::LoaderFor(ModuleInitFunction init) {
 
 Ref<Loader> NativeModules::LoaderFor(const ModuleSlot* slots) {
   return MakeRef<NativeLoader<const ModuleSlot*>>(*this, slots);
+}
+
+Ref<Loader> NativeModules::LoaderForCore(std::string_view name) {
+  Ref<Object> module = host_.CoreModule(name);
+  return module ? Ref<Loader>(MakeRef<CoreLoader>(std::move(module))) : Ref<Loader>();
 }
 
 absl::StatusOr<int> NativeModules::OverrideMultiInterpExtensionsCheck(int override) {
@@ -206,22 +224,36 @@ absl::StatusOr<Ref<Object>> NativeModules::FromDef(const ModuleDef& def, const R
   if (absl::Status status = CheckCompatible(spec, slots->multiple_interpreters >= needed); !status.ok()) {
     return status;
   }
-  if (slots->create != nullptr) {
-    absl::StatusOr<Ref<Object>> made = slots->create(spec);
-    if (made.ok() && !*made) {
-      return Raise(ErrorType::SystemError(), "creation of module %s failed without setting an exception",
-                   spec->name().c_str());
-    }
+  const char* const name = spec->name().c_str();
+  absl::StatusOr<Ref<Object>> made =
+      slots->create == nullptr ? Ref<Object>(Module::New(spec->name(), spec)) : slots->create(spec);
+  if (!made.ok()) return made;
+  if (!*made) {
+    return Raise(ErrorType::SystemError(), "creation of module %s failed without setting an exception", name);
+  }
+  if (Module* const module = AsModule(*made)) {
+    module->set_definition(MakeRef<Definition>(def));
     return made;
   }
-  return Ref<Object>(MakeRef<NativeModule>(spec, def));
+  if (def.state_size != 0 || def.clear != nullptr) {
+    return Raise(ErrorType::SystemError(), "module %s is not a module object, but requests module state",
+                 name);
+  }
+  if (slots->executes) {
+    return Raise(ErrorType::SystemError(),
+                 "module %s specifies execution slots, but did not create a ModuleType instance", name);
+  }
+  return made;
 }
 
 absl::Status NativeModules::Exec(const Ref<Object>& module) {
-  auto* const native = dynamic_cast<NativeModule*>(module.get());
+  Module* const native = AsModule(module);
   if (native == nullptr || native->state() != nullptr) return absl::OkStatus();
-  native->AllocateState(native->def.state_size, native->def.clear);
-  for (const ModuleSlot& slot : native->def.slots) {
+  const Ref<Object> held = native->definition();  // whatever the slots do
+  const auto* const definition = dynamic_cast<const Definition*>(held.get());
+  if (definition == nullptr) return absl::OkStatus();
+  native->AllocateState(definition->def.state_size, definition->def.clear);
+  for (const ModuleSlot& slot : definition->def.slots) {
     if (slot.kind != ModuleSlot::Kind::kExec) continue;
     if (absl::Status status = slot.exec(module); !status.ok()) return status;
   }

@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -68,6 +69,9 @@ class NativeModules {
   // when it is used.
   Ref<Loader> LoaderFor(ModuleInitFunction init);
   Ref<Loader> LoaderFor(const ModuleSlot* slots);
+  // A loader of the module that the interpreter's core has made under this name (ImportHost::CoreModule); null:
+  // none.
+  Ref<Loader> LoaderForCore(std::string_view name);
 
   // -1 no check, +1 check, 0 as configured. Returns the value before; RuntimeError with CPython's text in the
   // main interpreter and in a GIL-disabled build. CPython: _imp._override_multi_interp_extensions_check.
@@ -79,7 +83,8 @@ class NativeModules {
   absl::StatusOr<Ref<Object>> Create(ModuleInitFunction init, const Ref<ModuleSpec>& spec);
   absl::StatusOr<Ref<Object>> Create(const ModuleSlot* slots, const Ref<ModuleSpec>& spec);
   // Makes the state and runs the exec slots; nothing for a module that has its state already (reload), or that
-  // is not one of Create's multi-phase modules. CPython: PyModule_ExecDef, _imp.exec_dynamic.
+  // is not one of Create's multi-phase modules, made by a create slot or without. CPython: PyModule_ExecDef,
+  // _imp.exec_dynamic.
   absl::Status Exec(const Ref<Object>& module);
 
  private:

@@ -68,6 +68,21 @@ void InitCreateNothing(ModuleInit& init) {
   init.Return(kDef);
 }
 
+absl::StatusOr<Ref<Object>> CreateModule(const Ref<ModuleSpec>& spec) {
+  return Ref<Object>(Module::New(spec->name(), spec));
+}
+absl::StatusOr<Ref<Object>> CreateString(const Ref<ModuleSpec>&) {
+  return Ref<Object>(String::Of("no module"));
+}
+template <ModuleSlot::CreateFunction kCreate, size_t kStateSize, bool kExecutes>
+void InitCreating(ModuleInit& init) {
+  static constexpr ModuleSlot kSlots[] = {
+      ModuleSlot::Create(kCreate),
+      kExecutes ? ModuleSlot::Exec(&FillSpam) : ModuleSlot::Gil(GilUse::kNotUsed)};
+  static constexpr ModuleDef kDef = {"creating", kStateSize, nullptr, absl::Span<const ModuleSlot>(kSlots)};
+  init.Return(kDef);
+}
+
 constexpr auto* kInitPlain = &InitSpam<MultipleInterpreters::kSupported, GilUse::kNotUsed>;
 constexpr auto* kInitNeedsGil = &InitSpam<MultipleInterpreters::kSupported, GilUse::kUsed>;
 constexpr auto* kInitOwnGil = &InitSpam<MultipleInterpreters::kPerInterpreterGilSupported, GilUse::kNotUsed>;
@@ -110,6 +125,31 @@ TEST_F(NativeModulesTest, ReloadDoesNothingToAModuleThatHasItsState) {
   ASSERT_EQ(ImportWith(kInitPlain), "OK");
   ASSERT_TRUE(interpreter.importer->Reload(*result).ok());
   EXPECT_EQ(static_cast<SpamState*>(AsModule(*result)->state())->counter, 1);
+}
+
+TEST_F(NativeModulesTest, WhatACreateSlotMakesIsExecutedIfItIsAModule) {
+  ASSERT_EQ(ImportWith(&InitCreating<&CreateModule, sizeof(SpamState), true>), "OK");
+  EXPECT_EQ(As<Int>(*(*result)->GetAttr("counter"))->value(), 1);
+  ASSERT_TRUE(interpreter.importer->Reload(*result).ok());
+  EXPECT_EQ(static_cast<SpamState*>(AsModule(*result)->state())->counter, 1) << "once";
+  interpreter.importer->modules().Remove("m");
+  EXPECT_EQ(ImportWith(&InitCreating<&CreateString, sizeof(SpamState), true>),
+            "SystemError: module m is not a module object, but requests module state");
+  EXPECT_EQ(ImportWith(&InitCreating<&CreateString, 0, true>),
+            "SystemError: module m specifies execution slots, but did not create a ModuleType instance");
+  EXPECT_EQ(ImportWith(&InitCreating<&CreateString, 0, false>), "OK") << "it may be anything";
+}
+
+TEST_F(NativeModulesTest, IL59_AnEntryWithoutAFunctionIsTheCoresModule) {
+  host.core["m"] = Module::New("m");
+  EXPECT_EQ(ImportWith(nullptr), "OK");
+  EXPECT_EQ(*result, host.core["m"]);
+  interpreter.importer->modules().Remove("m");
+  EXPECT_EQ(ImportWith(nullptr), "OK");
+  EXPECT_EQ(*result, host.core["m"]) << "the same again";
+  interpreter.importer->modules().Remove("m");
+  host.core.clear();
+  EXPECT_EQ(ImportWith(nullptr), "ModuleNotFoundError: No module named 'm'");
 }
 
 TEST_F(NativeModulesTest, PEP793_SlotsWithoutADefinition) {

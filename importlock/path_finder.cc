@@ -2,12 +2,16 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
 #include <sys/stat.h>
 
+#include <optional>
 #include <utility>
 
 #include "pyrt/importlock/internal/finder_protocol.h"
 #include "pyrt/importlock/internal/import_errors.h"
+#include "pyrt/importlock/internal/items.h"
 #include "pyrt/runtime/object/error.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -26,6 +30,20 @@ class FileLoader final : public Loader {
   const PathFinder::Run run_;
 };
 
+// A symbol that the object itself defines, or null. dlsym also finds those of the objects that it depends on,
+// which may be modules of their own.
+void* OwnSymbol(void* handle, const char* name) {
+  void* const symbol = dlsym(handle, name);
+  link_map* own = nullptr;
+  void* home = nullptr;
+  Dl_info info;
+  if (symbol == nullptr || dlinfo(handle, RTLD_DI_LINKMAP, &own) != 0 ||
+      dladdr1(symbol, &info, &home, RTLD_DL_LINKMAP) == 0) {
+    return nullptr;
+  }
+  return home == own ? symbol : nullptr;
+}
+
 // A shared object stays loaded for the life of the process: functions of it may be anywhere.
 class SharedObjectLoader final : public Loader {
  public:
@@ -34,14 +52,14 @@ class SharedObjectLoader final : public Loader {
   absl::StatusOr<Ref<Object>> Create(const Ref<ModuleSpec>& spec) override {
     void* const handle = dlopen(spec->origin().c_str(), flags_);
     if (handle == nullptr) return ErrorWithPath(spec, dlerror());
-    const auto slots = reinterpret_cast<ModuleExportFunction>(dlsym(handle, kModuleExportSymbol));
-    const auto init = reinterpret_cast<ModuleInitFunction>(dlsym(handle, kModuleInitSymbol));
+    const auto slots = reinterpret_cast<ModuleExportFunction>(OwnSymbol(handle, kModuleExportSymbol));
+    const auto init = reinterpret_cast<ModuleInitFunction>(OwnSymbol(handle, kModuleInitSymbol));
     if (slots == nullptr && init == nullptr) {
       return ErrorWithPath(spec, std::string("dynamic module does not define module export function (") +
                                      kModuleExportSymbol + " or " + kModuleInitSymbol + ")");
     }
     // Before anything of it runs: it may see all objects with another layout.
-    const auto* const abi = static_cast<const ModuleAbi*>(dlsym(handle, kModuleAbiSymbol));
+    const auto* const abi = static_cast<const ModuleAbi*>(OwnSymbol(handle, kModuleAbiSymbol));
     if (abi == nullptr) {
       return ErrorWithPath(spec, spec->name() + ": no ABI information (" + kModuleAbiSymbol + ")");
     }
@@ -70,6 +88,24 @@ class SharedObjectLoader final : public Loader {
   const int flags_;
 };
 
+// The names in a directory. An errno, 0 for none.
+int ReadNames(const std::string& directory, std::unordered_set<std::string>& names) {
+  DIR* const stream = ::opendir(directory.c_str());
+  if (stream == nullptr) return errno;
+  int error = 0;
+  for (;;) {
+    errno = 0;  // which tells an error from the end
+    const dirent* const entry = ::readdir(stream);
+    if (entry == nullptr) {
+      error = errno;
+      break;
+    }
+    names.insert(entry->d_name);
+  }
+  ::closedir(stream);
+  return error;
+}
+
 bool IsDirectory(const std::string& path) {
   struct stat status;
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
@@ -82,21 +118,32 @@ bool IsFile(const std::string& path) {
 
 }  // namespace
 
-std::shared_ptr<const PathFinder::Listing> PathFinder::ListingOf(const std::string& directory) {
+absl::StatusOr<std::shared_ptr<const PathFinder::Listing>> PathFinder::ListingOf(
+    const std::string& directory) {
   struct stat status;
   const bool exists = ::stat(directory.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
-  const int64_t modified =
-      exists ? int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec : int64_t{-1};
+  Version version;
+  if (exists) {
+    version.modified_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+    version.device = status.st_dev;
+    version.inode = status.st_ino;
+  }
   {
     const MutexLock lock(mutex_);
     const auto found = listings_.find(directory);
-    if (found != listings_.end() && found->second->modified_ns == modified) return found->second;
+    if (found != listings_.end() && found->second->version == version) return found->second;
   }
   auto listing = std::make_shared<Listing>();
-  listing->modified_ns = modified;
-  if (DIR* const stream = exists ? ::opendir(directory.c_str()) : nullptr) {
-    while (const dirent* const entry = ::readdir(stream)) listing->names.insert(entry->d_name);
-    ::closedir(stream);
+  listing->version = version;
+  if (exists) {
+    if (const int error = ReadNames(directory, listing->names); error != 0) {
+      // importlib's exceptions: that a directory has gone, or may not be read, makes it empty. Anything else
+      // passes, while the directory stays as it is: nothing may be remembered of it.
+      if (error != ENOENT && error != EACCES && error != EPERM && error != ENOTDIR) {
+        return ToStatus(NewOsError(error, directory));
+      }
+      listing->names.clear();
+    }
   }
   std::shared_ptr<const Listing> result = std::move(listing);
   std::map<std::string, std::shared_ptr<const Listing>> node;  // allocated before the lock
@@ -139,8 +186,8 @@ Ref<Object> PathFinder::SysValue(const char* name, const Ref<Object>& own) const
 
 absl::StatusOr<Ref<Object>> PathFinder::EntryFinder(const std::string& entry) {
   const Ref<Object> hooks = SysValue("path_hooks", path_hooks_);
-  const List* const list = As<List>(hooks);
-  if (list == nullptr || list->size() == 0) return Ref<Object>();
+  const std::optional<std::vector<Ref<Object>>> list = internal::Items(hooks);
+  if (!list.has_value() || list->empty()) return Ref<Object>();
   const Ref<Object> cache = SysValue("path_importer_cache", path_importer_cache_);
   Dict* const known = As<Dict>(cache);
   if (known != nullptr) {
@@ -148,7 +195,7 @@ absl::StatusOr<Ref<Object>> PathFinder::EntryFinder(const std::string& entry) {
   }
   Ref<Object> finder = None();
   const Ref<Object> argument[] = {String::Of(entry)};
-  for (const Ref<Object>& hook : list->Snapshot()) {
+  for (const Ref<Object>& hook : *list) {
     absl::StatusOr<Ref<Object>> made = hook->Call(argument);
     if (made.ok()) {
       finder = *made ? *std::move(made) : None();
@@ -176,13 +223,15 @@ Ref<ModuleSpec> PathFinder::FileSpec(std::string_view name, const std::string& f
   return ModuleSpec::New(name, std::move(options));
 }
 
-Ref<ModuleSpec> PathFinder::FindIn(const std::string& directory, std::string_view name,
-                                   std::vector<std::string>& namespaces) {
+absl::StatusOr<Ref<ModuleSpec>> PathFinder::FindIn(const std::string& directory, std::string_view name,
+                                                   std::vector<std::string>& namespaces) {
   const std::string tail(LastComponentOf(name));
   const std::string where = directory.empty() ? "." : directory;
-  const std::shared_ptr<const Listing> listing = ListingOf(where);
+  const absl::StatusOr<std::shared_ptr<const Listing>> listing = ListingOf(where);
+  if (!listing.ok()) return listing.status();
+  const std::unordered_set<std::string>& names = (*listing)->names;
   const std::string base = where + "/" + tail;
-  const bool has_directory = listing->names.contains(tail) && IsDirectory(base);
+  const bool has_directory = names.contains(tail) && IsDirectory(base);
   if (has_directory) {
     for (const Suffix& suffix : options_.suffixes) {
       if (suffix.package_file.empty()) continue;
@@ -191,7 +240,7 @@ Ref<ModuleSpec> PathFinder::FindIn(const std::string& directory, std::string_vie
     }
   }
   if (options_.native != nullptr && !options_.native_suffix.empty() &&
-      listing->names.contains(tail + options_.native_suffix)) {
+      names.contains(tail + options_.native_suffix)) {
     const std::string file = base + options_.native_suffix;
     if (IsFile(file)) {
       ModuleSpec::Options options;
@@ -203,12 +252,12 @@ Ref<ModuleSpec> PathFinder::FindIn(const std::string& directory, std::string_vie
     }
   }
   for (const Suffix& suffix : options_.suffixes) {
-    if (!listing->names.contains(tail + suffix.suffix)) continue;
+    if (!names.contains(tail + suffix.suffix)) continue;
     const std::string file = base + suffix.suffix;
     if (IsFile(file)) return FileSpec(name, file, suffix, "");
   }
   if (has_directory) namespaces.push_back(base);
-  return {};
+  return Ref<ModuleSpec>();
 }
 
 absl::StatusOr<Ref<ModuleSpec>> PathFinder::FindSpec(std::string_view name,
@@ -223,19 +272,15 @@ absl::StatusOr<Ref<ModuleSpec>> PathFinder::FindSpec(std::string_view name,
   if (path != nullptr) {
     entries = *path;
   } else {
-    const Ref<Object> top = SysValue("path", path_);
-    const List* const list = As<List>(top);
-    if (list == nullptr) return Ref<ModuleSpec>();  // None: nothing is searched
-    for (const Ref<Object>& item : list->Snapshot()) {
-      if (const String* const entry = As<String>(item)) entries.push_back(entry->value());
-    }
+    entries = internal::StringItems(SysValue("path", path_));  // None: nothing is searched
   }
   std::vector<std::string> namespaces;
   for (const std::string& entry : entries) {
     const absl::StatusOr<Ref<Object>> finder = EntryFinder(entry);
     if (!finder.ok()) return finder.status();
     if (!*finder) {
-      if (Ref<ModuleSpec> spec = FindIn(entry, name, namespaces)) return spec;
+      absl::StatusOr<Ref<ModuleSpec>> spec = FindIn(entry, name, namespaces);
+      if (!spec.ok() || *spec) return spec;
       continue;
     }
     absl::StatusOr<Ref<ModuleSpec>> spec = internal::AskPathEntryFinder(*finder, name, target);

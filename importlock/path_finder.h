@@ -12,15 +12,20 @@
 // the entry (an ImportError means no), once per entry: the answer is kept in sys.path_importer_cache, None if no hook
 // wants it. Without path hooks nothing is cached there.
 //
-// A directory's listing is cached and read again when its modification time changes, or after InvalidateCaches.
-// Directory times are coarse: a file that appears in the same tick in which the directory was read may be
-// missed until then, as in CPython.
+// A directory's listing is cached and read again when its modification time changes, or another directory is of
+// that name (the current one changes), or after InvalidateCaches. Directory times are coarse: a file that
+// appears in the same tick in which the directory was read may be missed until then, as in CPython. What is no
+// directory, or may not be read, is empty; a directory that cannot be read for another reason is an OSError of
+// the import, and not cached.
 //
 // CPython counterpart: PathFinder and FileFinder (sys.path_importer_cache), ExtensionFileLoader.
 
 #ifndef PYRT_IMPORTLOCK_PATH_FINDER_H_
 #define PYRT_IMPORTLOCK_PATH_FINDER_H_
 
+#include <sys/stat.h>
+
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -82,18 +87,26 @@ class PathFinder final : public Finder {
   const char* TypeName() const override { return "PathFinder"; }
 
  private:
+  // Which directory it was, and as of when. All zero: none.
+  struct Version {
+    bool operator==(const Version&) const = default;
+
+    int64_t modified_ns = 0;
+    dev_t device = 0;
+    ino_t inode = 0;
+  };
   struct Listing {
-    int64_t modified_ns = -1;
+    Version version;
     std::unordered_set<std::string> names;
   };
 
   Ref<Object> SysValue(const char* name, const Ref<Object>& own) const;
   // What a path hook has made for `entry`; null: none, look into the directory.
   absl::StatusOr<Ref<Object>> EntryFinder(const std::string& entry);
-  std::shared_ptr<const Listing> ListingOf(const std::string& directory);
+  absl::StatusOr<std::shared_ptr<const Listing>> ListingOf(const std::string& directory);
   // The spec of `name` in this directory, or null; a directory without package file is added to `namespaces`.
-  Ref<ModuleSpec> FindIn(const std::string& directory, std::string_view name,
-                         std::vector<std::string>& namespaces);
+  absl::StatusOr<Ref<ModuleSpec>> FindIn(const std::string& directory, std::string_view name,
+                                         std::vector<std::string>& namespaces);
   Ref<ModuleSpec> FileSpec(std::string_view name, const std::string& file, const Suffix& suffix,
                            const std::string& package_directory);
 

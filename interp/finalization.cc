@@ -45,7 +45,9 @@ void Interpreter::WaitForGuards(ThreadState& thread) {
 bool Interpreter::CloseIfNothingIsOutstanding(ThreadState& thread) {
   bool joinable = false;
   threads().ForEach([&](ThreadState& other) {
-    if (&other != &thread && other.whence() == Whence::kThreading) joinable = true;
+    // Nobody joins himself: this may be one of this thread's own, which it had before it came here to finalize.
+    const bool own = &other == &thread || other.thread_id() == thread.thread_id();
+    if (!own && other.whence() == Whence::kThreading) joinable = true;
   });
   if (joinable || !at_exit_.empty()) return false;
   const InterpreterHooks& hooks = registry_.hooks();
@@ -61,6 +63,11 @@ bool Interpreter::CloseIfNothingIsOutstanding(ThreadState& thread) {
   // Guards before the queues: who holds one finds the queues open. Who asks for one from here on is refused, be it that
   // we go round once more.
   if (!guards().CloseIfNone()) return false;
+  // Who was making an interpreter, by a thread without a state that no stop stops, had a guard until it was there.
+  if (is_main() && registry_.size() > 1) {
+    guards().Reopen();
+    return false;
+  }
   // Both queues (EB-34): CPython does not look at the main thread's.
   if (calls_.CloseIfEmpty()) {
     if (!is_main() || registry_.main_calls().CloseIfEmpty()) return true;

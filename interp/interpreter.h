@@ -212,6 +212,15 @@ class Interpreter {
 
   // ---- The end
 
+  // Whoever makes or ends the interpreter has claimed it, its maker from the beginning: nobody else ends it meanwhile.
+  // False if another thread, or this one already, has claimed it.
+  [[nodiscard]] bool Claim() {
+    uint64_t nobody = 0;
+    return claimed_by_.compare_exchange_strong(nobody, CurrentThreadIdent(), kAcquire, kRelaxed);
+  }
+  void Unclaim() { claimed_by_.store(0, kRelease); }
+  uint64_t claimed_by() const { return claimed_by_.load(kRelaxed); }
+
   // Whether the interpreter is ending; the registry's finalizing must be asked first (RT-15).
   bool IsFinalizing() const { return finalizing_.load(kRelaxed) != 0; }
   // The point of no return for this interpreter, by its finalizing thread. The world is stopped.
@@ -270,6 +279,7 @@ class Interpreter {
   Atomic<ThreadState*> running_main_{nullptr};
   Atomic<int64_t> id_references_{0};
   Atomic<bool> requires_idref_{false};
+  Atomic<uint64_t> claimed_by_{CurrentThreadIdent()};
   Atomic<uintptr_t> finalizing_{0};
   size_t unrun_calls_ = 0;  // the finalizer's
 };

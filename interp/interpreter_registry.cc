@@ -14,13 +14,32 @@ using HeadLockGuard = BasicMutexLock<HeadLock>;
 }  // namespace
 
 InterpreterRegistry::InterpreterRegistry()
-    : main_calls_({.limits = PendingCalls::kMainThreadLimits,
+    : signals_({.ignored =
+                    [](void* context, int number) {
+                      static_cast<InterpreterRegistry*>(context)->ReportUnraisable(
+                          Raise(ErrorType::OSError(), "Signal %i ignored due to race condition", number),
+                          /*what=*/nullptr, None());
+                    },
+                .wakeup_failed =
+                    [](void* context, int error_number) {
+                      static_cast<InterpreterRegistry*>(context)->ReportUnraisable(
+                          ToStatus(NewOsError(error_number)),
+                          "Exception ignored while trying to write to the signal wakeup fd", nullptr);
+                    },
+                .context = this,
+                .write = nullptr}),
+      main_calls_({.limits = PendingCalls::kMainThreadLimits,
                    .raise =
                        [](void* context) {
                          static_cast<InterpreterRegistry*>(context)->signals_.RaiseOnMainThread(
                              BreakerEvent::kCallsToDo);
                        },
                    .context = this}) {}
+
+void InterpreterRegistry::ReportUnraisable(const absl::Status& error, const char* what,
+                                           const Ref<Object>& object) {
+  if (hooks_.unraisable != nullptr) hooks_.unraisable(hooks_.context, error, what, object);
+}
 
 InterpreterRegistry::~InterpreterRegistry() {
   PYRT_CHECK(head_ == nullptr, "InterpreterRegistry", "an interpreter is left");
@@ -39,6 +58,7 @@ void InterpreterRegistry::Reset() {
   main_thread_.store(0, kRelaxed);
   SetFinalizing(nullptr);
   main_calls_.Reopen();
+  signals_.Forget();
   KeepOrFree(nullptr);
 }
 
@@ -140,6 +160,19 @@ void InterpreterRegistry::Delete(Interpreter* interp) {
   KeepOrFree(std::move(core));
 }
 
+Interpreter* InterpreterRegistry::ClaimAnyButMain(bool* others) {
+  HeadLockGuard guard(threads_.head_lock());
+  *others = false;
+  for (Interpreter* interp = head_; interp != nullptr; interp = interp->next_) {
+    if (interp->is_main()) continue;
+    *others = true;
+    if (interp->Claim()) return interp;
+    PYRT_CHECK(interp->claimed_by() != CurrentThreadIdent(), "Py_FinalizeEx",
+               "this thread is making or ending interpreter %lld", static_cast<long long>(interp->id()));
+  }
+  return nullptr;
+}
+
 Interpreter* InterpreterRegistry::head() {
   HeadLockGuard guard(threads_.head_lock());
   return head_;
@@ -238,7 +271,7 @@ void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached)
     // The survivor's GIL may be another interpreter's, the main one's.
     const bool holds = survivor != nullptr && &survivor->gil() == &interp->core_->own_gil;
     interp->core_->own_gil.ReinitAfterFork(holds ? &survivor->gil_holder() : nullptr);
-    interp->core_->guards.Reopen();  // guards are their threads', which are gone
+    interp->core_->guards.ReopenAfterFork();  // guards are their threads', which are gone
     interp->core_->start_mutex
         .ReinitAfterFork();  // a thread that was just starting, attached to nothing, held it
     if (interp->brc() != nullptr) interp->brc()->ReinitAfterFork();
@@ -247,6 +280,7 @@ void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached)
     interp->call_handler_.AfterForkInChild(own == nullptr ? nullptr : &own->breaker());
     interp->gc_.AfterForkInChild();
     interp->at_exit_.AfterForkInChild();
+    if (interp->claimed_by() != CurrentThreadIdent()) interp->Unclaim();
     if (interp->running_main() != own) interp->running_main_.store(nullptr, kRelaxed);
   }
   // The GIL is free now, also where this thread had it.

@@ -91,6 +91,9 @@ class InterpreterRegistry {
 
   Interpreter* main() const { return main_.load(kAcquire); }
   Interpreter* head();
+  // The newest one that nobody makes or ends, claimed for the caller, who is going to end it; null if there is none.
+  // `*others`: whether there is any but the main one.
+  Interpreter* ClaimAnyButMain(bool* others);
   Interpreter* UnlockedHead() const { return head_; }  // the caller holds the head lock
   size_t size();
   // The ids, newest first.
@@ -150,6 +153,7 @@ class InterpreterRegistry {
   friend class Interpreter;
 
   void KeepOrFree(std::unique_ptr<InterpreterCore> core);
+  void ReportUnraisable(const absl::Status& error, const char* what, const Ref<Object>& object);
 
   ThreadRegistry threads_;
   InterpreterHooks hooks_;

@@ -21,6 +21,31 @@ constexpr Allocator kMimalloc = {
     .free = [](void*, void* block) { mi_free(block); },
 };
 
+// Tables that were set. Never freed: a call may be reading an old one, and no thread says when it has done so. One that
+// comes again, as with an allocator that is set and restored over and over, is found here.
+struct KeptTable {
+  const Allocator table;
+  const KeptTable* next;
+};
+constinit Atomic<const KeptTable*> kept_tables{nullptr};
+
+bool IsSame(const Allocator& a, const Allocator& b) {
+  return a.context == b.context && a.malloc == b.malloc && a.calloc == b.calloc && a.realloc == b.realloc &&
+         a.free == b.free;
+}
+
+// RT-31 asks for a raw block that does not come from the very tables which are being replaced.
+const Allocator* Keep(const Allocator& allocator) {
+  const KeptTable* first = kept_tables.load(kAcquire);
+  for (const KeptTable* kept = first; kept != nullptr; kept = kept->next) {
+    if (IsSame(kept->table, allocator)) return &kept->table;
+  }
+  auto* const kept = new KeptTable{allocator, first};
+  while (!kept_tables.compare_exchange_weak(kept->next, kept, kRelease, kRelaxed)) {
+  }
+  return &kept->table;
+}
+
 }  // namespace
 
 namespace internal {
@@ -38,10 +63,7 @@ void SetAllocator(AllocatorDomain domain, const Allocator& allocator) {
                  allocator.free != nullptr,
              "PyMem_SetAllocator", "the table for domain %d lacks a function: all four must be set",
              static_cast<int>(domain));
-  // Never freed: a call may be reading the old one, and no thread says when it has done so. RT-31 asks for a
-  // raw block that does not come from the very tables which are being replaced.
-  const Allocator* const table = new Allocator(allocator);
-  internal::allocators[static_cast<size_t>(domain)].store(table, kRelease);
+  internal::allocators[static_cast<size_t>(domain)].store(Keep(allocator), kRelease);
 }
 
 void ResetAllocators() {

@@ -101,6 +101,7 @@ void Fork::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   }
   // Held across fork, so that the child finds complete lists. Reinitialised there, not unlocked (FK-2).
   threads.head_lock().Lock();
+  Thread::BeforeFork();
   // Two threads that fork at once meet in Stop or, with GILs of their own, at this lock: the state is one's at a time.
   State().stop.emplace(stop);
   State().thread = &thread;
@@ -111,6 +112,7 @@ void Fork::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   Runtime& runtime = Runtime::Get();
   ThreadState& thread = *std::exchange(state.thread, nullptr);
   StopTheWorld stop = *std::exchange(state.stop, std::nullopt);
+  Thread::AfterForkInParent();
   runtime.interpreters().threads().head_lock().Unlock();
   // While nobody runs yet who could wait, attached, for what is held.
   for (const Subsystem& subsystem : runtime.subsystems_) {
@@ -133,6 +135,7 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   ParkingLot::AfterForkInChild();
   registry.threads().ReinitAfterFork();
   LockRankRelease(LockRank::kHeadLock);
+  LockRankRelease(LockRank::kThreadHandle);
   state.mutex.ReinitAfterFork();
   runtime.exit_functions_.AfterForkInChild();
   // Another thread may have been ending the runtime, and waiting for us to end: it is not here, and we may.

@@ -205,6 +205,35 @@ TEST_F(ForkTest, AForkOfAProcessWithThreadsIsWarnedOf) {
       "exit 0");
 }
 
+TEST_F(ForkTest, B061_TheParentsGuardsAreNotTheChilds) {
+  Start();
+  InterpreterGuard own = *InterpreterGuard::FromCurrent();
+  Atomic<int> step{0};
+  std::jthread foreign([&] {
+    const EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
+    step.store(1, kRelease);
+    while (step.load(kAcquire) != 2) ThreadState::Get().Poll();
+    ReleaseAttached(token);
+  });
+  {
+    DetachedScope detached;
+    while (step.load(kAcquire) != 1) YieldCpu();
+  }
+  // The other thread's guard went with its state; this thread's gives up nothing, and a new one counts.
+  EXPECT_EQ(ForkAnd([&] {
+              InterpreterGuard fresh = *InterpreterGuard::FromCurrent();
+              own.Close();
+              if (Interpreter::Get().guards().count() != 1) return 1;
+              fresh.Close();
+              if (Interpreter::Get().guards().count() != 0) return 2;
+              return Runtime::Finalize() == 0 ? 0 : 3;
+            }),
+            "exit 0");
+  step.store(2, kRelease);
+  DetachedScope detached;
+  foreign.join();
+}
+
 TEST_F(ForkTest, FK6_HandlesOfTheParentsThreadsAreDoneInTheChild) {
   Start();
   Atomic<bool> go{false};

@@ -68,6 +68,9 @@ class InterpreterImportHost final : public ImportHost {
   Ref<Object> SysValue(std::string_view name) override {
     return options_.sys_value ? options_.sys_value(interp_, name) : nullptr;
   }
+  Ref<Object> CoreModule(std::string_view name) override {
+    return name == "sys" ? interp_.table(Interpreter::Table::kSysDict) : nullptr;
+  }
   void CollectGarbage() override {
     if (interp_.gc().has_collector()) static_cast<void>(interp_.gc().Collect(GcSchedule::kGenerations - 1));
   }

@@ -162,6 +162,25 @@ TEST_F(ImportSubsystemTest, ABodyMayFinalizeTheRuntime) {
   }
 }
 
+TEST_F(ImportSubsystemTest, ABodyWithoutAFinderMayFinalizeTheRuntime) {
+  for (const bool fails : {false, true}) {
+    EXPECT_EQ(InChild([&] {
+                const absl::Status status =
+                    Start()
+                        .ExecModule("m",
+                                    [&](const Ref<Object>&) {
+                                      EXPECT_EQ(Runtime::Finalize(), 0);
+                                      return fails ? Raise(ErrorType::ValueError(), "no") : absl::OkStatus();
+                                    })
+                        .status();
+                if (!IsError(status, fails ? ErrorType::ValueError() : ErrorType::ImportError())) return 1;
+                if (ThreadState::Current() != nullptr || Runtime::IsInitialized()) return 2;
+                return Start().Import("m").ok() && Runtime::Finalize() == 0 ? 0 : 3;
+              }),
+              "exit 0");
+  }
+}
+
 // IL-79: daemon threads that hang inside imports for good, in a body, in a finder, waiting for another's module.
 TEST_F(ImportSubsystemTest, IL79_TheEndDoesNotWaitForThreadsThatHangInImports) {
   static Atomic<int> inside{0};

@@ -45,27 +45,26 @@ Outcome Display(SysModule& sys, const absl::Status& status) {
   const Ref<Error> error = ErrorFromStatus(status);
   Outcome outcome{.status = 1, .interrupted = error->IsA(ErrorType::KeyboardInterrupt())};
   if (const std::optional<int> exit = PrintUncaught(sys, error)) {
-    outcome.status = *exit;
-    outcome.exits = true;
+    // Also when it was sys.excepthook that exits, and be it because of an interrupt.
+    outcome = {.status = *exit, .exits = true};
   }
   return outcome;
 }
 
-void CallInteractiveHook(SysModule& sys) {
+Outcome CallInteractiveHook(SysModule& sys) {
   const Ref<Object> hook = sys.dict().Find("__interactivehook__");
-  if (!hook) return;
+  if (!hook) return {};
   absl::Status status = sys.auditor().Audit("cpython.run_interactivehook", "(O)", hook);
   if (status.ok()) status = hook->Call({}).status();
-  if (status.ok()) return;
+  if (status.ok()) return {};
   WriteStderr(sys, "Failed calling sys.__interactivehook__\n");
-  static_cast<void>(PrintUncaught(sys, ErrorFromStatus(status)));
+  return Display(sys, status);
 }
 
 bool WantsPrompt(SysModule& sys) {
-  const RuntimeConfig& config = sys.config();
-  if (config.inspect > 0) return true;
+  if (sys.inspect() > 0) return true;
   // Now and not at the start: the program may have set it (SY-29).
-  return config.use_environment && sys.host().Environment("PYTHONINSPECT").has_value();
+  return sys.config().use_environment && sys.host().Environment("PYTHONINSPECT").has_value();
 }
 
 [[noreturn]] void DieOfSigint() {
@@ -94,10 +93,14 @@ int RunMain(const Program& program) {
     outcome = Display(*sys, status);
   }
   if (!outcome.exits && program.prompt && WantsPrompt(*sys)) {
-    CallInteractiveHook(*sys);
-    absl::Status status = sys->auditor().Audit("cpython.run_stdin");
-    if (status.ok()) status = program.prompt();
-    outcome = Display(*sys, status);
+    // From here on SystemExit is obeyed: this is the prompt that it was to be kept from preventing.
+    sys->set_inspect(0);
+    outcome = CallInteractiveHook(*sys);
+    if (!outcome.exits) {
+      absl::Status status = sys->auditor().Audit("cpython.run_stdin");
+      if (status.ok()) status = program.prompt();
+      outcome = Display(*sys, status);
+    }
   }
   if (Runtime::Finalize() < 0) outcome.status = kFlushFailureStatus;
   if (outcome.interrupted) DieOfSigint();

@@ -6,7 +6,8 @@
 //   2  the program; a refusal by a hook counts as its failure
 //   3  an exception is displayed (error_display.h): SystemExit gives the status, any other 1
 //   4  with -i, or PYTHONINSPECT as it is now: the prompt; before it sys.__interactivehook__ and the events
-//      cpython.run_interactivehook (hook) and cpython.run_stdin (). SystemExit skips it, but not with -i (SY-29)
+//      cpython.run_interactivehook (hook) and cpython.run_stdin (). SystemExit skips it, but not with -i (SY-29);
+//      that of the hook or at the prompt ends the program with its status
 //   5  Runtime::Finalize; standard streams that cannot be flushed make the status 120, whatever it was (LC-31)
 //   6  a KeyboardInterrupt that nobody caught: SIGINT with its default action, so that a shell sees it (SY-28)
 //

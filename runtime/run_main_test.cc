@@ -49,6 +49,12 @@ Ref<Object> FailingFunction() {
       "f", [](Args) -> absl::StatusOr<Ref<Object>> { return Raise(ErrorType::ValueError(), "from f"); });
 }
 
+// A function that calls sys.exit(status).
+Ref<Object> ExitingFunction(int64_t status) {
+  return NativeFunction::New(
+      "exiting", [status](Args) -> absl::StatusOr<Ref<Object>> { return Exit({Int::Of(status)}); });
+}
+
 absl::Status StartDaemonThatWrites() {
   const auto daemon = Thread::Start(
       [] {
@@ -106,6 +112,11 @@ const std::map<std::string, std::function<absl::Status()>>& Programs() {
       {"raise", [] { return Raise(ErrorType::ValueError(), "wrong"); }},
       {"raise_interrupt", [] { return ToStatus(Error::New(ErrorType::KeyboardInterrupt(), "")); }},
       {"interrupt", &Interrupt},
+      {"interrupt_exits_5",
+       [] {
+         SysModule::Current()->dict().Set("excepthook", ExitingFunction(5));
+         return ToStatus(Error::New(ErrorType::KeyboardInterrupt(), ""));
+       }},
       {"ask_for_prompt",
        [] {
          ::setenv("PYTHONINSPECT", "1", 1);
@@ -114,6 +125,11 @@ const std::map<std::string, std::function<absl::Status()>>& Programs() {
       {"interactive_hook",
        [] {
          SysModule::Current()->dict().Set("__interactivehook__", FailingFunction());
+         return absl::OkStatus();
+       }},
+      {"interactive_hook_exits_4",
+       [] {
+         SysModule::Current()->dict().Set("__interactivehook__", ExitingFunction(4));
          return absl::OkStatus();
        }},
       {"daemon", &StartDaemonThatWrites},
@@ -147,7 +163,10 @@ int Host(const std::vector<std::string>& argv) {
   if (!runtime.ok()) ExitStatusException(RuntimeStatus::FromStatus(runtime.status(), "main"));
   std::string name = config.run_command.value_or("pass\n");
   name.pop_back();
-  return RunMain({.run = Programs().at(name), .prompt = [] { return Print("prompt\n"), absl::OkStatus(); }});
+  return RunMain({.run = Programs().at(name), .prompt = [] {
+                    Print("prompt\n");
+                    return ::getenv("HOST_PROMPT_EXITS") != nullptr ? Exit({Int::Of(3)}) : absl::OkStatus();
+                  }});
 }
 
 // ---- The test's side
@@ -247,6 +266,10 @@ TEST(RunMainTest, B125_SY28_AnInterruptThatNobodyCaughtKillsByItsSignal) {
   EXPECT_EQ(HowEnds("raise_interrupt", {.out = "/dev/full"}), "signal 2");
 }
 
+TEST(RunMainTest, SY28_AnExcepthookThatExitsEndsAnInterruptWithItsStatus) {
+  EXPECT_EQ(HowEnds("interrupt_exits_5"), "exit 5");
+}
+
 TEST(RunMainTest, B135_WhatCannotBeFlushedMakes120OfAnyStatus) {
   for (const char* program : {"print", "exit_7"}) {
     for (const bool broken : {false, true}) {
@@ -258,7 +281,9 @@ TEST(RunMainTest, B135_WhatCannotBeFlushedMakes120OfAnyStatus) {
       }
       const Ended ended = RunHost({"-c", program}, start);
       EXPECT_EQ(ended.how, "exit 120") << program;
-      EXPECT_THAT(ended.err, HasSubstr("Exception ignored while flushing sys.stdout"));
+      const std::string report = "Exception ignored while flushing sys.stdout";
+      EXPECT_THAT(ended.err, HasSubstr(report));
+      EXPECT_EQ(ended.err.find(report), ended.err.rfind(report)) << "SY-16: once\n" << ended.err;
       EXPECT_THAT(ended.err, EndsWith(broken ? "BrokenPipeError: [Errno 32] Broken pipe\n"
                                              : "OSError: [Errno 28] No space left on device\n"));
     }
@@ -294,6 +319,16 @@ TEST(RunMainTest, SY29_ThePrompt) {
   const Ended hook = RunHost({"-i", "-c", "interactive_hook"});
   EXPECT_EQ(hook.err, "Failed calling sys.__interactivehook__\nValueError: from f\n");
   EXPECT_EQ(hook.out, "prompt\n");
+}
+
+TEST(RunMainTest, SY29_SystemExitAtThePromptAndBeforeItEndsTheProgram) {
+  const Ended at_prompt = RunHost({"-i", "-c", "exit_7"}, {.environment = {{"HOST_PROMPT_EXITS", "1"}}});
+  EXPECT_EQ(at_prompt.how, "exit 3");
+  EXPECT_EQ(at_prompt.err, "SystemExit: 7\n") << "the program's is shown, the prompt's obeyed";
+  const Ended in_hook = RunHost({"-i", "-c", "interactive_hook_exits_4"});
+  EXPECT_EQ(in_hook.how, "exit 4");
+  EXPECT_EQ(in_hook.err, "Failed calling sys.__interactivehook__\n");
+  EXPECT_EQ(in_hook.out, "") << "no prompt";
 }
 
 TEST(RunMainTest, SY51_EventsOfPrograms) {

@@ -147,7 +147,7 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
   PhaseFlags& phase = process_phase;
   // What a second life does not inherit (RT-3); the first one keeps what was registered early (RT-4).
   if (was_initialized_) {
-    exit_functions_.Clear();
+    if (was_finalized_) exit_functions_.Clear();
     registry_.Reset();
   }
   was_initialized_ = true;
@@ -190,7 +190,10 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
 
   absl::StatusOr<Interpreter*> created =
       registry_.New(nullptr, InterpreterConfig::Main(), InterpreterWhence::kRuntime, options.enable_gil);
-  if (!created.ok()) return created.status();
+  if (!created.ok()) {
+    Undo(nullptr);
+    return created.status();
+  }
   Interpreter& interp = **created;
   ThreadState* const thread = interp.threads().NewBound(Whence::kInit);
   if (thread == nullptr) {
@@ -220,6 +223,7 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
   }
   // Last, after everything that a subsystem does (gh-146302). Release: who sees it sees all of that.
   phase.initialized.store(true, kRelease);
+  interp.Unclaim();
   return absl::OkStatus();
 }
 
@@ -240,6 +244,9 @@ absl::StatusOr<ThreadState*> Runtime::NewInterpreter(const InterpreterConfig& co
                                                      InterpreterWhence whence) {
   if (!IsInitialized()) return absl::FailedPreconditionError("Py_Initialize must be called first");
   Runtime& runtime = Instance();
+  // Finalize waits until the interpreter is there or not, and then ends it.
+  const InterpreterGuard guard = InterpreterGuard::FromView(InterpreterView::FromMain());
+  if (!guard) return absl::FailedPreconditionError("can't make an interpreter at interpreter shutdown");
   ThreadState* const creator = ThreadState::Current();
   absl::StatusOr<Interpreter*> created = runtime.registry_.New(creator, config, whence);
   if (!created.ok()) return created.status();
@@ -254,7 +261,10 @@ absl::StatusOr<ThreadState*> Runtime::NewInterpreter(const InterpreterConfig& co
     thread->Attach();
     status = runtime.InitCore(interp);
     if (status.ok()) status = runtime.InitMain(interp);
-    if (status.ok()) return thread;
+    if (status.ok()) {
+      interp.Unclaim();
+      return thread;
+    }
     runtime.TearDown(interp, *thread);
   }
   runtime.registry_.Delete(&interp);
@@ -274,21 +284,41 @@ void Runtime::EndInterpreter(ThreadState& thread) {
   if (thread.data().current_frame.load(kRelaxed) != nullptr) {
     Fatal("Py_EndInterpreter", "thread still has a frame");
   }
-  Runtime& runtime = Instance();
   Interpreter& interp = *thread.interp();
   PYRT_CHECK(!interp.is_main(), "Py_EndInterpreter", "the main interpreter ends with Runtime::Finalize");
+  if (!interp.Claim()) {
+    PYRT_CHECK(interp.claimed_by() != CurrentThreadIdent() && thread.whence() != Whence::kThreading,
+               "Py_EndInterpreter", "the interpreter is ending already (%s)", thread.ToString().c_str());
+    // Finalize was faster: this thread has come too late and hangs as soon as it attaches.
+    for (;;) {
+      DetachedScope detached;
+      YieldCpu();
+    }
+  }
+  Instance().EndClaimed(thread);
+}
+
+void Runtime::EndClaimed(ThreadState& thread) {
+  Interpreter& interp = *thread.interp();
   StopTheWorld stop(interp.threads());
   interp.PreFinalize(thread, stop, {});
   interp.SetFinalizing(thread);
   ThreadState* const others = interp.TakeOtherThreads(thread);
   stop.Start();
   InterpreterThreads::DeleteRemoved(others, /*threads_are_gone=*/false);
-  runtime.TearDown(interp, thread);
-  runtime.registry_.Delete(&interp);
+  TearDown(interp, thread);
+  registry_.Delete(&interp);
 }
 
 void Runtime::ReleaseInterpreterId(Interpreter& interp) {
   if (!interp.DecrefId()) return;
+  // The state would be gone when this thread wants it back.
+  PYRT_CHECK(
+      ThreadState::Current() == nullptr || ThreadState::Current()->interp() != &interp,
+      "_PyInterpreterState_IDDecref",
+      "this thread is attached to the interpreter whose last reference it gives up; switch to another state "
+      "first (%s)",
+      ThreadState::Here().c_str());
   ThreadState* const thread = interp.threads().NewBound(Whence::kFini);
   PYRT_CHECK(thread != nullptr, "_PyInterpreterState_IDDecref", "no memory for a thread state");
   ThreadState* const before = ThreadState::Swap(thread);
@@ -299,8 +329,15 @@ void Runtime::ReleaseInterpreterId(Interpreter& interp) {
 void Runtime::EndRemainingInterpreters(ThreadState& thread) {
   bool warned = false;
   for (;;) {
-    Interpreter* const interp = registry_.head();
-    if (interp == nullptr || interp->is_main()) return;
+    bool others = false;
+    Interpreter* const interp = registry_.ClaimAnyButMain(&others);
+    if (interp == nullptr) {
+      if (!others) return;
+      // Somebody is about to make or to end them.
+      DetachedScope detached;
+      YieldCpu();
+      continue;
+    }
     if (!std::exchange(warned, true)) {
       const absl::Status shown =
           Warn("RuntimeWarning", "remaining subinterpreters; close them with Interpreter.close()");
@@ -310,13 +347,16 @@ void Runtime::EndRemainingInterpreters(ThreadState& thread) {
     ThreadState* end = interp->threads().Find(CurrentThreadIdent());
     if (end != nullptr) {
       end->DecRef();  // it is this thread's, which does nothing else meanwhile
-    } else {
+      // Code of that interpreter called Finalize: its frames are below us, and are not unwound.
+      if (end->data().current_frame.load(kRelaxed) != nullptr) end = nullptr;
+    }
+    if (end == nullptr) {
       end = interp->threads().NewBound(Whence::kFini);
     }
     PYRT_CHECK(end != nullptr, "Py_FinalizeEx", "no memory for a thread state to end interpreter %lld with",
                static_cast<long long>(interp->id()));
     ThreadState::Swap(end);
-    EndInterpreter(*end);
+    EndClaimed(*end);
     thread.Attach();
   }
 }
@@ -401,6 +441,7 @@ int Runtime::FinalizeNow() {
   registry_.Delete(&interp);                               // and the current thread state
   ThreadRegistry::SetAllocator(options_.state_allocator);  // gives back what it kept for the next state
   exit_functions_.Run();
+  was_finalized_ = true;
   return status;
 }
 

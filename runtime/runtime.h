@@ -130,6 +130,7 @@ class Runtime {
   absl::Status InitCore(Interpreter& interp);
   absl::Status InitMain(Interpreter& interp);
   void TearDown(Interpreter& interp, ThreadState& thread);
+  void EndClaimed(ThreadState& thread);
   int FinalizeNow();
 
   InterpreterRegistry registry_;
@@ -137,7 +138,8 @@ class Runtime {
   SignalHandler interrupt_handler_;
   std::vector<Subsystem> subsystems_;
   ExitFunctions exit_functions_;
-  bool was_initialized_ = false;
+  bool was_initialized_ = false;  // or it has been tried
+  bool was_finalized_ = false;
   // The ident of the thread that starts or ends the runtime, 0 for none.
   Atomic<uint64_t> busy_{0};
 };

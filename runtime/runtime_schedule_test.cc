@@ -119,6 +119,38 @@ void EndedTwice(Schedule& s) {
 
 TEST(RuntimeScheduleTest, RE1_EndedByTwoThreadsAtOnce) { Expect(Options::Random(1500), EndedTwice); }
 
+// ---- A thread that the runtime did not start makes an interpreter and ends it, while the runtime ends and with it every
+// interpreter that is left: each is ended once, by one of the two, and a half-made one by nobody.
+
+void InterpretersAndTheEnd(Schedule& s) {
+  s.Spawn("main", [] {
+    DETSCHED_CHECK(Start().ok());
+    // It may hang, and then nobody waits for it.
+    auto* const other = new Foreign(
+        [] {
+          const GilStateBefore before = GilStateEnsure();
+          ThreadState* const here = ThreadState::Current();
+          if (const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy()); sub.ok()) {
+            Runtime::EndInterpreter(**sub);
+            here->Attach();
+          }
+          GilStateRelease(before);
+        },
+        /*join=*/false);
+    ThreadState::Current()->Poll();
+    DETSCHED_CHECK(Runtime::Finalize() == 0);
+    delete other;
+    HangForever();
+  });
+  s.Run();
+  DETSCHED_CHECK(!Runtime::IsInitialized());
+}
+
+TEST(RuntimeScheduleTest, LC16_AnInterpreterIsEndedByOneThread) {
+  Expect(Options::Random(1500), InterpretersAndTheEnd);
+  Expect(Options::Pct(3, 1500), InterpretersAndTheEnd);
+}
+
 // ---- Threads: what must be joined has run to its end, a daemon may hang, a start that comes too late fails.
 
 void ThreadsAndTheEnd(Schedule& s) {

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <cstdlib>
 #include <string>
 #include <thread>
 #include <utility>
@@ -209,6 +210,41 @@ TEST_F(RuntimeTest, LC3_AFailedStartLeavesNothingBehindAndMayBeTriedAgain) {
   EXPECT_EQ(Interpreter::Get().id(), 0);
 }
 
+TEST_F(RuntimeTest, RT4_AFailedStartKeepsWhatWasRegisteredEarly) {
+  // In a process that has had no life yet: what is registered between two lives is lost (RT-3).
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  static int ran = 0;
+  EXPECT_EXIT(
+      {
+        Runtime::AtExit([] { ++ran; });
+        recorder.fail_at = "core";
+        if (Runtime::Initialize().ok()) std::_Exit(1);
+        recorder.fail_at.clear();
+        Start();
+        if (Runtime::Finalize() != 0) std::_Exit(2);
+        std::_Exit(ran == 1 ? 0 : 3);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+TEST_F(RuntimeTest, RT3_ASignalThatNobodyHandledIsNotTheNextLifes) {
+  Signals& signals = Start().interpreters().signals();
+  EXPECT_EQ(signals.SetWakeupFd(1'000'000), -1);
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  signals.Trip(SIGINT);
+  Start();
+  EXPECT_FALSE(signals.IsTripped());
+  EXPECT_EQ(ThreadState::Current()->Poll(), 0);
+  EXPECT_EQ(signals.SetWakeupFd(-1), -1);
+}
+
+TEST_F(RuntimeTest, EB43_ASignalWithoutAHandlerIsReported) {
+  Start();
+  Runtime::Get().interpreters().signals().Trip(SIGUSR1);
+  EXPECT_EQ(ThreadState::Current()->Poll(), 0);
+  EXPECT_THAT(recorder.unraisable, ElementsAre(HasSubstr("Signal 10 ignored due to race condition")));
+}
+
 TEST_F(RuntimeTest, B028_TheThreadThatInitializesIsTheMainThread) {
   std::jthread([] {
     Runtime& runtime = Start();
@@ -365,8 +401,6 @@ TEST_F(RuntimeTest, B036_TheLastIdReferenceEndsALinkedInterpreter) {
   EXPECT_EQ(runtime.interpreters().size(), 2u);
   Runtime::ReleaseInterpreterId(interp);
   EXPECT_EQ(runtime.interpreters().size(), 1u);
-  // The state that this thread had there waits for nobody.
-  EXPECT_EQ(runtime.interpreters().lost(), 0u);
   EXPECT_EQ(ThreadState::Current(), before);
 }
 
@@ -382,6 +416,16 @@ TEST_F(RuntimeTest, B137_FinalizeWithASubinterpreterActive) {
   ASSERT_TRUE(Runtime::NewInterpreter(InterpreterConfig::Isolated()).ok());
   EXPECT_EQ(Runtime::Finalize(), 0);  // gh-120838
   EXPECT_EQ(recorder.warnings.size(), 1u);
+}
+
+TEST_F(RuntimeTest, B137_FinalizeFromCodeOfASubinterpreter) {
+  Start();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok());
+  int frame = 0;
+  (*sub)->data().current_frame.store(&frame, kRelaxed);
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_FALSE(Runtime::IsInitialized());
 }
 
 TEST_F(RuntimeTest, B137_FinalizeFromAnotherThread) {

@@ -264,6 +264,15 @@ TEST_F(StandardRuntimeTest, B113_TheInittabMayGrowBetweenTwoLives) {
   EXPECT_EQ(MessageOf(Start().Import("later")), "OK");
 }
 
+TEST_F(StandardRuntimeTest, IL59_SysComesBackAsTheSameModule) {
+  ASSERT_TRUE(inittab.Append("sys", nullptr).ok());
+  Importer& importer = Start();
+  ASSERT_TRUE(importer.modules().Remove("sys"));
+  const auto sys = importer.Import("sys");
+  ASSERT_EQ(MessageOf(sys), "OK");
+  EXPECT_EQ(sys->get(), SysModule::Current());
+}
+
 // --- Shared objects
 
 class NativeModuleFilesTest : public StandardRuntimeTest {

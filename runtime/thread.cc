@@ -108,8 +108,9 @@ void Finish(Handle& handle) {
     if (handle.self == nullptr) return;  // a forked child has finished it already
     Handles::Unlink(Head<Handle>(), handle);
     keep = std::move(handle.self);
+    // Under the lock, which a fork holds: its child sees a thread that is listed, or one that is done.
+    handle.done.Notify();
   }
-  handle.done.Notify();
 }
 
 }  // namespace
@@ -246,6 +247,9 @@ size_t Thread::Joinable(Interpreter& interp) {
   }
   return count;
 }
+
+void Thread::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS { handles_lock.Lock(); }
+void Thread::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS { handles_lock.Unlock(); }
 
 void Thread::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   handles_lock.ReinitAfterFork();

@@ -66,6 +66,9 @@ class Thread {
   static absl::Status JoinAll(Interpreter& interp);
   // How many there are to wait for.
   static size_t Joinable(Interpreter& interp);
+  // Across a fork, under the head lock: the child finds a whole list, and whoever is not on it done.
+  static void BeforeFork();
+  static void AfterForkInParent();
   // The parent's other threads do not exist in a forked child: they are done (FK-6).
   static void AfterForkInChild();
 

@@ -313,6 +313,23 @@ TEST_F(ThreadTest, B133_CtrlCWhileJoiningIsReportedAndFinalizeCompletes) {
             "exit 0");
 }
 
+TEST_F(ThreadTest, B137_AThreadFinalizesWhileItIsDetached) {
+  EXPECT_EQ(InChild([] {
+              std::vector<std::string> log;
+              reports = &log;
+              Start();
+              if (!StartThread([] {
+                     DetachedScope detached;
+                     std::_Exit(Runtime::Finalize() == 0 ? 0 : 2);
+                   }).ok()) {
+                return 1;
+              }
+              DetachedScope detached;
+              HangForever();
+            }),
+            "exit 0");
+}
+
 TEST_F(ThreadTest, B136_LateThreadsAndForksAreRefused) {
   Start();
   absl::Status thread_status;

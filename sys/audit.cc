@@ -70,9 +70,14 @@ void AuditHookList::Append(AuditHook* hook) {
 }
 
 void AuditHookList::Clear() {
-  AuditHook* hook = first_.exchange(nullptr, kAcquire);
+  AuditHook* hook = nullptr;
+  {
+    // Append goes along the elements. Relaxed: the lock orders what it wrote.
+    BasicMutexLock lock(lock_);
+    hook = first_.exchange(nullptr, kRelaxed);
+  }
   while (hook != nullptr) {
-    AuditHook* const next = hook->next.load(kAcquire);
+    AuditHook* const next = hook->next.load(kRelaxed);
     delete hook;
     hook = next;
   }
@@ -106,11 +111,12 @@ absl::Status Auditor::AuditSlow(const char* event, const char* format, AuditArgu
 }
 
 absl::Status Auditor::AuditTuple(std::string_view event, const Ref<Object>& arguments) {
-  if (!ShouldAudit() || ThreadState::Current() == nullptr) return absl::OkStatus();
-  if (!arguments) return Deliver(event, Tuple::Empty());
-  if (As<Tuple>(arguments) == nullptr) {
+  // Whether or not anybody listens.
+  if (arguments && As<Tuple>(arguments) == nullptr) {
     return Raise(ErrorType::TypeError(), "args must be tuple, got %s", arguments->TypeName());
   }
+  if (!ShouldAudit() || ThreadState::Current() == nullptr) return absl::OkStatus();
+  if (!arguments) return Deliver(event, Tuple::Empty());
   return Deliver(event, StaticRefCast<Tuple>(arguments));
 }
 

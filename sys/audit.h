@@ -69,7 +69,7 @@ class AuditHookList {
   size_t size() const;
 
   void Append(AuditHook* hook);
-  // Nobody else is in the list.
+  // Nobody delivers through the list any more; who still appends is before this or after it.
   void Clear();
   void ReinitAfterFork() { lock_.ReinitAfterFork(); }
 
@@ -122,7 +122,8 @@ class Auditor {
     return AuditSlow(event, format, AuditArguments(list, sizeof...(arguments)));
   }
 
-  // Null arguments are an empty tuple; TypeError "args must be tuple, got ..." for another object.
+  // Null arguments are an empty tuple; TypeError "args must be tuple, got ..." for another object, also if
+  // there is no hook.
   absl::Status AuditTuple(std::string_view event, const Ref<Object>& arguments);
 
   // sys.addaudithook(hook): the event first. Any Exception from an existing hook means no, silently (SY-44);

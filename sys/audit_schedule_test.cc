@@ -204,6 +204,45 @@ TEST(AuditScheduleTest, SY41_HooksThatLetOthersIn) {
   EXPECT_TRUE(result.ok()) << result.report;
 }
 
+// Somebody still adds hooks while the list is cleared: each is in the list then or gone, and nobody follows
+// what is freed.
+class Counted : public Object {
+ public:
+  explicit Counted(Atomic<int>* living) : living_(living) { living_->fetch_add(1, kRelaxed); }
+  const char* TypeName() const override { return "Counted"; }
+
+ protected:
+  ~Counted() override { living_->fetch_sub(1, kRelaxed); }
+
+ private:
+  Atomic<int>* const living_;
+};
+
+void AppendBesideClear(Schedule& s) {
+  internal::AuditHookList list;
+  Atomic<int> living{0};
+  const auto append = [&] {
+    auto* const hook = new internal::AuditHook;
+    hook->object = MakeRef<Counted>(&living);
+    list.Append(hook);
+  };
+  append();
+  append();
+  s.Spawn("adder", append);
+  s.Spawn("clearer", [&] { list.Clear(); });
+  s.Run();
+  DETSCHED_CHECK(list.size() <= 1);
+  DETSCHED_CHECK(living.load(kRelaxed) == static_cast<int>(list.size()));
+  list.Clear();
+  DETSCHED_CHECK(living.load(kRelaxed) == 0);
+}
+
+TEST(AuditScheduleTest, B026_AppendWhileTheListIsCleared) {
+  const Result exhaustive = Explore(Base(Options::Exhaustive(2)), AppendBesideClear);
+  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
+  EXPECT_TRUE(exhaustive.complete);
+}
+
 // The end: the finalizer takes the other thread away, then clears. Nobody is inside a hook by then.
 void ClearAtTheEnd(Schedule& s) {
   World world;

@@ -208,6 +208,8 @@ TEST_F(AuditTest, RT28_EventOnADetachedThreadIsDropped) {
 }
 
 TEST_F(AuditTest, SY48_AuditTuple) {
+  EXPECT_EQ(auditor_.AuditTuple("e", Int::Of(1)).message(), "args must be tuple, got int")
+      << "whether or not there are hooks";
   ASSERT_TRUE(auditor_.AddHook(ObjectHook("o")).value());
   ASSERT_TRUE(auditor_.AuditTuple("e", nullptr).ok());
   ASSERT_TRUE(auditor_.AuditTuple("e", Tuple::Of({None()})).ok());

@@ -123,6 +123,9 @@ class ConfigReader {
   }
 
   Status ReadHashSeed() {
+    // -R, or the host: then the variable is not even looked at.
+    if (config_->use_hash_seed.has_value()) return Status::Ok();
+    config_->use_hash_seed = false;
     const auto value = Env("PYTHONHASHSEED");
     if (!value.has_value() || *value == "random") return Status::Ok();
     uint64_t seed = 0;
@@ -381,6 +384,12 @@ class ConfigReader {
 
 ConfigStatus ReadConfig(const EnvironmentView& environment, absl::Span<const std::string> argv,
                         RuntimeConfig* config) {
+  if (config->isolated) {
+    config->use_environment = false;
+    config->user_site_directory = false;
+    config->safe_path = true;
+    config->parse_argv = false;
+  }
   if (!argv.empty()) config->program_name = argv[0];
   config->orig_argv.assign(argv.begin(), argv.end());
   if (config->parse_argv) {

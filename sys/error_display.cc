@@ -187,7 +187,7 @@ int HandleSystemExit(SysModule& sys, Error& exit) {
 }  // namespace
 
 std::optional<int> PrintUncaught(SysModule& sys, Ref<Error> error) {
-  const bool inspecting = sys.config().inspect > 0;
+  const bool inspecting = sys.inspect() > 0;
   if (error->IsA(ErrorType::SystemExit()) && !inspecting) return HandleSystemExit(sys, *error);
 
   const std::vector<Ref<Object>> arguments{TypeObject(*error), error, OrNone(error->traceback())};
@@ -323,8 +323,11 @@ int FlushStandardStreams(SysModule& sys) {
   if (output && !IsNone(output) && !IsClosed(output)) {
     absl::Status status = FlushStream(output);
     if (!status.ok()) {
-      WriteUnraisable(sys, TakeError(status), "Exception ignored while flushing sys.stdout", output);
       result = -1;
+      // Finalization flushes twice, and what could not be written is still there the second time.
+      if (sys.ClaimFlushReport(output.get())) {
+        WriteUnraisable(sys, TakeError(status), "Exception ignored while flushing sys.stdout", output);
+      }
     }
   }
   const Ref<Object> errors = sys.dict().Find(kStderr);

@@ -41,8 +41,9 @@ absl::Status FlushStream(const Ref<Object>& stream);
 // (SY-23).
 void DisplayError(SysModule& sys, const Ref<Error>& error);
 
-// PyErr_PrintEx: for SystemExit (unless the config says inspect) prints its message and returns the status to exit with;
-// otherwise displays through sys.excepthook and returns nullopt, unless the hook itself raised SystemExit.
+// PyErr_PrintEx: for SystemExit (unless SysModule::inspect) prints its message and returns the status to exit
+// with; otherwise displays through sys.excepthook and returns nullopt, unless the hook itself raised
+// SystemExit.
 std::optional<int> PrintUncaught(SysModule& sys, Ref<Error> error);
 
 // sys.unraisablehook with (exc_type, exc_value, exc_traceback, err_msg, object). `message` may be null: then "Exception
@@ -67,7 +68,8 @@ void WriteStderr(SysModule& sys, std::string_view text);
 void FormatStdout(SysModule& sys, std::string_view text);
 void FormatStderr(SysModule& sys, std::string_view text);
 
-// Finalization: stdout, then stderr; closed ones are skipped. -1 if one failed (exit status kFlushFailureStatus), else 0.
+// Finalization: stdout, then stderr; closed ones are skipped. -1 if one failed (exit status
+// kFlushFailureStatus), else 0. A stdout that fails again is not reported again.
 int FlushStandardStreams(SysModule& sys);
 
 }  // namespace pyrt::inline PYRT_VARIANT

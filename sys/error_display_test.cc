@@ -323,6 +323,27 @@ TEST_F(ErrorDisplayTest, B135_FlushFailureIsReportedAndCounts) {
   EXPECT_EQ(kFlushFailureStatus, 120);
 }
 
+TEST_F(ErrorDisplayTest, SY16_AFlushThatFailsAgainIsNotReportedAgain) {
+  out_->fail_flush = true;
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
+  EXPECT_NE(err_->Take(), "");
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
+  EXPECT_EQ(err_->Take(), "");
+  const Ref<Collector> other = MakeRef<Collector>();
+  other->fail_flush = true;
+  world_.dict().Set("stdout", other);
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
+  EXPECT_NE(err_->Take(), "") << "another stream";
+}
+
+TEST_F(ErrorDisplayTest, SY29_InspectingShowsSystemExitUntilThePrompt) {
+  world_.sys().set_inspect(1);
+  EXPECT_EQ(PrintUncaught(world_.sys(), Error::New(ErrorType::SystemExit(), {Int::Of(3)})), std::nullopt);
+  EXPECT_EQ(err_->Take(), "SystemExit: 3\n");
+  world_.sys().set_inspect(0);
+  EXPECT_EQ(PrintUncaught(world_.sys(), Error::New(ErrorType::SystemExit(), {Int::Of(3)})), 3);
+}
+
 TEST_F(ErrorDisplayTest, B135_ClosedAndFullFiles) {
   const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
   ASSERT_GE(full, 0);

@@ -65,7 +65,13 @@ Result BreakpointhookFunction(SysModule& sys, Args args) {
   const std::string target = variable.value_or("pdb.set_trace");
   if (target == "0") return None();
   absl::StatusOr<Ref<Object>> hook = sys.host().Import(target);
-  if (!hook.ok() || !*hook) {
+  // What says no more than that there is no such thing; an interrupt or an error in the module is the
+  // caller's.
+  const bool unimportable = hook.ok() ? !*hook
+                                      : IsError(hook.status(), ErrorType::ImportError()) ||
+                                            IsError(hook.status(), ErrorType::AttributeError());
+  if (!hook.ok() && !unimportable) return hook.status();
+  if (unimportable) {
     const std::string text = "Ignoring unimportable $PYTHONBREAKPOINT: \"" + target + "\"";
     return Done(sys.host().Warn(ErrorType::RuntimeWarning(), text));
   }
@@ -86,14 +92,11 @@ Result AuditFunction(SysModule& sys, Args args) {
 }
 
 Result AddAuditHookFunction(SysModule& sys, Args args) {
-  if (args.empty()) {
-    return Raise(ErrorType::TypeError(), "addaudithook() missing required argument 'hook' (pos 1)");
-  }
   return Done(sys.auditor().AddHook(args[0]).status());
 }
 
 constexpr SysFunction kFunctions[] = {
-    {"addaudithook", Arity::kUnchecked, 1, 1, &AddAuditHookFunction},
+    {"addaudithook", Arity::kNamed, 1, 1, &AddAuditHookFunction, "hook"},
     {"audit", Arity::kRange, 1, kAnyNumber, &AuditFunction},
     {"breakpointhook", Arity::kUnchecked, 0, kAnyNumber, &BreakpointhookFunction},
     {"displayhook", Arity::kOne, 1, 1,

@@ -38,10 +38,6 @@ Result GetFrameFunction(SysModule& sys, Args args) {
 
 // The name of the module of that frame; None when the host does not know it, or the stack is not so deep.
 Result GetFrameModuleNameFunction(SysModule& sys, Args args) {
-  if (args.size() > 1) {
-    return Raise(ErrorType::TypeError(), "_getframemodulename() takes at most 1 argument (%zu given)",
-                 args.size());
-  }
   int64_t depth = 0;
   if (!args.empty()) {
     absl::StatusOr<int64_t> given = CIntArgument(args[0]);
@@ -58,9 +54,7 @@ Result CurrentFramesFunction(SysModule& sys, Args) {
   auto frames = CurrentFrames(sys);
   if (!frames.ok()) return frames.status();
   Ref<Dict> result = Dict::New();
-  for (const auto& [ident, frame] : *frames) {
-    if (Ref<Object> object = sys.host().FrameObject(frame)) result->Set(std::to_string(ident), object);
-  }
+  for (const auto& [ident, frame] : *frames) result->Set(std::to_string(ident), frame);
   return Ref<Object>(result);
 }
 
@@ -104,7 +98,7 @@ constexpr SysFunction kFunctions[] = {
     {"_get_cpu_count_config", Arity::kNone, 0, 0,
      [](SysModule& sys, Args) -> Result { return Number(sys.config().cpu_count); }},
     {"_getframe", Arity::kRange, 0, 1, &GetFrameFunction},
-    {"_getframemodulename", Arity::kUnchecked, 0, 1, &GetFrameModuleNameFunction},
+    {"_getframemodulename", Arity::kNamed, 0, 1, &GetFrameModuleNameFunction, "depth"},
     {"_is_gil_enabled", Arity::kNone, 0, 0,
      [](SysModule& sys, Args) -> Result { return BoolOf(IsGilEnabled(sys)); }},
     {"_is_immortal", Arity::kOne, 1, 1,

@@ -71,8 +71,8 @@ struct RuntimeConfig {
   bool thread_inherit_context = !kGilEnabled;
   bool context_aware_warnings = !kGilEnabled;
 
-  // Hashing: random unless a seed is given.
-  bool use_hash_seed = false;
+  // Hashing: random unless a seed is given. Nullopt: not decided, PYTHONHASHSEED is asked; afterwards it is.
+  std::optional<bool> use_hash_seed;
   uint32_t hash_seed = 0;
 
   // Standard streams (SY-9, SY-10).
@@ -188,8 +188,10 @@ class [[nodiscard]] ConfigStatus {
 };
 
 // Fills `config` from `argv` (the whole command line, argv[0] being the program) and the environment, in
-// CPython's order of precedence: command line, -X, environment, what `config` held. Honours config->isolated
-// and config->parse_argv. On failure `config` is half filled and must not be used.
+// CPython's order of precedence: command line, -X, environment, what `config` held; a use_hash_seed that it
+// held goes before the environment. Honours config->isolated, which implies all of RuntimeConfig::Isolated
+// but for the signal handlers, and config->parse_argv. On failure `config` is half filled and must not be
+// used.
 ConfigStatus ReadConfig(const EnvironmentView& environment, absl::Span<const std::string> argv,
                         RuntimeConfig* config);
 

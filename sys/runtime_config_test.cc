@@ -40,7 +40,7 @@ TEST(RuntimeConfigTest, DefaultsOfPython) {
   EXPECT_EQ(read.config.stdio_errors, "strict");
   EXPECT_EQ(read.config.int_max_str_digits, 4300);
   EXPECT_EQ(read.config.gil, GilMode::kDefault);
-  EXPECT_FALSE(read.config.use_hash_seed);
+  EXPECT_EQ(read.config.use_hash_seed, false);
 }
 
 TEST(RuntimeConfigTest, EnvironmentFlagsAreNumbersOrOne) {
@@ -78,6 +78,38 @@ TEST(RuntimeConfigTest, IsolatedModeIgnoresTheEnvironment) {
   ASSERT_TRUE(ReadConfig(EnvironmentView(hostile), words, &embedded).ok());
   EXPECT_EQ(embedded.optimization_level, 0) << "an embedded config does not parse argv";
   EXPECT_EQ(embedded.argv, words);
+}
+
+TEST(RuntimeConfigTest, IsolatedSaidByTheHostImpliesTheRest) {
+  RuntimeConfig config;
+  config.isolated = true;
+  const Variables variables = {{"PYTHONOPTIMIZE", "2"}, {"PYTHONHASHSEED", "bad"}};
+  const Words words = {"host", "-O", "-Z"};
+  const ConfigStatus status = ReadConfig(EnvironmentView(variables), words, &config);
+  ASSERT_TRUE(status.ok()) << status.Text();
+  EXPECT_EQ(config.optimization_level, 0);
+  EXPECT_FALSE(config.use_environment);
+  EXPECT_FALSE(config.user_site_directory);
+  EXPECT_TRUE(config.safe_path);
+  EXPECT_EQ(config.argv, words);
+}
+
+TEST(RuntimeConfigTest, TheHashSeedIsTheOptionsTheHostsOrTheVariables) {
+  const Read seeded = ReadWith({{"PYTHONHASHSEED", "7"}});
+  EXPECT_EQ(seeded.config.use_hash_seed, true);
+  EXPECT_EQ(seeded.config.hash_seed, 7u);
+  EXPECT_EQ(ReadWith({{"PYTHONHASHSEED", "random"}}).config.use_hash_seed, false);
+  for (const char* value : {"0", "7", "bad"}) {
+    const Read random = ReadWith({{"PYTHONHASHSEED", value}}, {"-R"});
+    ASSERT_TRUE(random.status.ok()) << random.status.Text();
+    EXPECT_EQ(random.config.use_hash_seed, false) << value;
+  }
+  RuntimeConfig config;
+  config.use_hash_seed = true;
+  config.hash_seed = 5;
+  ASSERT_TRUE(ReadConfig(EnvironmentView(Variables{{"PYTHONHASHSEED", "7"}}), Words{"host"}, &config).ok());
+  EXPECT_EQ(config.use_hash_seed, true);
+  EXPECT_EQ(config.hash_seed, 5u);
 }
 
 TEST(RuntimeConfigTest, SY14_StdioEncodingAndErrors) {

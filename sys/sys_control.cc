@@ -55,11 +55,23 @@ std::vector<Item> Snapshot(SysModule& sys, Visit visit) {
   }
 }
 
-// Counts threads with hooks, and lets instrumented code know when the first comes or the last goes.
-absl::Status CountHooks(SysModule& sys, int32_t change) {
-  if (change == 0) return absl::OkStatus();
-  const int32_t before = sys.tracing_threads().fetch_add(change, kRelaxed);
-  const bool crosses_zero = (before == 0) != (before + change == 0);
+// Counts the hooks of all threads, and lets instrumented code know when the first has come or the last is
+// gone. Counted anew each time: a thread that ends takes its hooks along and tells nobody.
+absl::Status CountHooks(SysModule& sys) {
+  InterpreterThreads& threads = sys.interp().threads();
+  int32_t before = 0;
+  int32_t count = 0;
+  {
+    // Other threads change their own hooks as they run.
+    StoppedWorld stopped(threads);
+    threads.ForEach([&](ThreadState& thread) {
+      for (const HookKind kind : {HookKind::kTrace, HookKind::kProfile}) {
+        if (HookOf(thread, kind).function != nullptr) ++count;
+      }
+    });
+    before = sys.tracing_threads().exchange(count, kRelaxed);
+  }
+  const bool crosses_zero = (before == 0) != (count == 0);
   return crosses_zero ? sys.interp().BumpInstrumentationVersion() : absl::OkStatus();
 }
 
@@ -108,13 +120,11 @@ absl::Status SetThreadHook(SysModule& sys, HookKind kind, TraceFunction function
   if (!audit.ok()) return audit;
   ThreadState& thread = ThreadState::Get("sys.settrace");
   ThreadHook& hook = HookOf(thread, kind);
-  const int32_t change =
-      static_cast<int32_t>(function != nullptr) - static_cast<int32_t>(hook.function != nullptr);
   ThreadHook old = std::exchange(hook, ThreadHook{});
   hook.function = function;
   hook.object = std::move(object);
   // The old object goes at the end of the scope, when everything is in place.
-  return CountHooks(sys, change);
+  return (old.function != nullptr) == (function != nullptr) ? absl::OkStatus() : CountHooks(sys);
 }
 
 absl::Status SetAllThreadsHook(SysModule& sys, HookKind kind, TraceFunction function, Ref<Object> object) {
@@ -122,14 +132,12 @@ absl::Status SetAllThreadsHook(SysModule& sys, HookKind kind, TraceFunction func
   if (!audit.ok()) return audit;
   InterpreterThreads& threads = sys.interp().threads();
   std::vector<ThreadHook> old;
-  int32_t change = 0;
   for (bool done = false; !done;) {
     old.reserve(threads.size() + 4);
     StoppedWorld stopped(threads);
     if (old.capacity() < threads.size()) continue;
     threads.ForEach([&](ThreadState& thread) {
       ThreadHook& hook = HookOf(thread, kind);
-      change += static_cast<int32_t>(function != nullptr) - static_cast<int32_t>(hook.function != nullptr);
       old.push_back(std::exchange(hook, ThreadHook{}));
       hook.function = function;
       hook.object = object;
@@ -138,7 +146,7 @@ absl::Status SetAllThreadsHook(SysModule& sys, HookKind kind, TraceFunction func
   }
   // gh-137400, gh-137433: the old objects are released with the world running and no lock held.
   old.clear();
-  return CountHooks(sys, change);
+  return CountHooks(sys);
 }
 
 Ref<Object> GetThreadHook(ThreadState& thread, HookKind kind) {
@@ -146,15 +154,31 @@ Ref<Object> GetThreadHook(ThreadState& thread, HookKind kind) {
   return hook.object ? hook.object : None();
 }
 
-absl::StatusOr<std::vector<std::pair<uint64_t, void*>>> CurrentFrames(SysModule& sys) {
+absl::StatusOr<std::vector<std::pair<uint64_t, Ref<Object>>>> CurrentFrames(SysModule& sys) {
   absl::Status audit = sys.auditor().Audit("sys._current_frames");
   if (!audit.ok()) return audit;
-  using Item = std::pair<uint64_t, void*>;
-  // Newest thread first, as the list is.
-  return Snapshot<Item>(sys, [](ThreadState& thread, std::vector<Item>& items) {
-    void* const frame = thread.data().current_frame.load(kAcquire);
-    if (frame != nullptr) items.emplace_back(thread.thread_id(), frame);
-  });
+  using Frame = std::pair<uint64_t, void*>;
+  InterpreterThreads& threads = sys.interp().threads();
+  std::vector<Frame> frames;
+  std::vector<std::pair<uint64_t, Ref<Object>>> objects;
+  while (true) {
+    frames.clear();
+    frames.reserve(threads.size() + 4);
+    objects.reserve(frames.capacity());
+    StoppedWorld stopped(threads);
+    // Newest thread first, as the list is.
+    const bool fits = Collect(threads, frames, [](ThreadState& thread, std::vector<Frame>& items) {
+      void* const frame = thread.data().current_frame.load(kAcquire);
+      if (frame != nullptr) items.emplace_back(thread.thread_id(), frame);
+    });
+    if (!fits) continue;
+    // Under no lock, but before any thread may leave its frame.
+    for (const auto& [ident, frame] : frames) {
+      Ref<Object> object = sys.host().FrameObject(frame);
+      if (object) objects.emplace_back(ident, std::move(object));
+    }
+    return objects;
+  }
 }
 
 absl::StatusOr<std::vector<std::pair<uint64_t, Ref<Error>>>> CurrentExceptions(SysModule& sys) {

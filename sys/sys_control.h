@@ -1,7 +1,7 @@
 // The knobs and snapshots of sys: switch interval, recursion limit, tracing, what other threads do.
 //
 // Attached; any thread. Snapshots and changes of other threads stop the world in the GIL-disabled build, hold the GIL in
-// the other, and release and call nothing meanwhile.
+// the other, and release and call nothing meanwhile, but for SysHost::FrameObject.
 //
 // CPython counterpart: the functions of the same names in Python/sysmodule.c, Python/legacy_tracing.c.
 
@@ -48,9 +48,10 @@ absl::Status SetAllThreadsHook(SysModule& sys, HookKind kind, TraceFunction func
 // The installed object, None if there is none.
 Ref<Object> GetThreadHook(ThreadState& thread, HookKind kind);
 
-// sys._current_frames(): thread ident and host frame of each thread that has one. Audit event sys._current_frames. The
-// frames are as opaque as they are short-lived: a host that wants to look into them does so with the world stopped.
-absl::StatusOr<std::vector<std::pair<uint64_t, void*>>> CurrentFrames(SysModule& sys);
+// sys._current_frames(): thread ident and frame object of each thread that has one (SysHost::FrameObject,
+// which is called with the world stopped: a frame is its thread's, and gone when that goes on). Audit event
+// sys._current_frames.
+absl::StatusOr<std::vector<std::pair<uint64_t, Ref<Object>>>> CurrentFrames(SysModule& sys);
 // sys._current_exceptions(): ident and handled exception (null when idle) of each thread.
 absl::StatusOr<std::vector<std::pair<uint64_t, Ref<Error>>>> CurrentExceptions(SysModule& sys);
 

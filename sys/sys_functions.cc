@@ -75,6 +75,14 @@ absl::Status CheckArity(const char* module, const SysFunction& function, size_t 
       return Raise(ErrorType::TypeError(), "%s expected %s%zu argument%s, got %zu", function.name, quantifier,
                    bound, bound == 1 ? "" : "s", given);
     }
+    case Arity::kNamed:
+      if (given > function.max) {
+        return Raise(ErrorType::TypeError(), "%s() takes at most %zu argument%s (%zu given)", function.name,
+                     function.max, function.max == 1 ? "" : "s", given);
+      }
+      if (given >= function.min) return absl::OkStatus();
+      return Raise(ErrorType::TypeError(), "%s() missing required argument '%s' (pos %zu)", function.name,
+                   function.parameter, given + 1);
     case Arity::kUnchecked:
       break;
   }

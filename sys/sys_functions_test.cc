@@ -184,6 +184,21 @@ TEST(SysFunctionsTest, KnobsOfTheInterpreter) {
   EXPECT_EQ(world.Shown("getunicodeinternedsize"), "1");
 }
 
+TEST(SysFunctionsTest, FunctionsOfOneNamedParameterCountTheirArguments) {
+  SysTestWorld world;
+  for (const auto& [name, parameter] :
+       {std::pair("set_int_max_str_digits", "maxdigits"),
+        std::pair("set_coroutine_origin_tracking_depth", "depth"), std::pair("addaudithook", "hook")}) {
+    EXPECT_EQ(world.Shown(name),
+              std::string("TypeError: ") + name + "() missing required argument '" + parameter + "' (pos 1)");
+    EXPECT_EQ(world.Shown(name, {Int::Of(700), Int::Of(2)}),
+              std::string("TypeError: ") + name + "() takes at most 1 argument (2 given)");
+  }
+  EXPECT_EQ(world.Shown("get_int_max_str_digits"), "4300");
+  EXPECT_EQ(world.Shown("get_coroutine_origin_tracking_depth"), "0");
+  EXPECT_EQ(world.sys().auditor().own_hooks(), 0u);
+}
+
 // One object for all interpreters, so that calling a function of sys from many threads writes no shared count.
 TEST(SysFunctionsTest, FunctionsAreImmortalAndShared) {
   Ref<Object> function;

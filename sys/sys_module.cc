@@ -67,6 +67,7 @@ SysModule::SysModule(Interpreter& interp, Options options)
       host_(options.host != nullptr ? options.host : &DefaultHost()),
       auditor_(*options.native_hooks),
       monitoring_(interp),
+      inspect_(config_.inspect),
       int_max_str_digits_(config_.int_max_str_digits),
       dlopen_flags_(RTLD_NOW) {}
 
@@ -200,8 +201,11 @@ std::optional<std::string> SysHost::Environment(const char* name) {
 
 void SysModule::ReplaceFlag(std::string_view field, Ref<Object> value) {
   Ref<Object> flags = dict_.Find("flags");
-  if (const auto* sequence = As<StructSequence>(flags))
+  // The program may have put anything there (SY-5), another sequence too.
+  const auto* const sequence = As<StructSequence>(flags);
+  if (sequence != nullptr && sequence->type().name() == "sys.flags") {
     dict_.Set("flags", sequence->With(field, std::move(value)));
+  }
 }
 
 absl::Status SysModule::SetIntMaxStrDigits(int64_t digits) {
@@ -209,7 +213,15 @@ absl::Status SysModule::SetIntMaxStrDigits(int64_t digits) {
     return Raise(ErrorType::ValueError(), "maxdigits must be >= 640 or 0 for unlimited");
   }
   int_max_str_digits_.store(digits, kRelaxed);
-  ReplaceFlag("int_max_str_digits", Int::Of(digits));
+  // Two setters must not leave the limit and the flag different, and no lock may be held here: replacing
+  // allocates, and destructors run. Whoever replaced the flag last looks at the limit after all others have
+  // stored theirs: the lock of the dictionary orders one replacement, and what was stored before it, before
+  // the next. So it ends with both the same.
+  int64_t shown = 0;
+  do {
+    shown = int_max_str_digits_.load(kRelaxed);
+    ReplaceFlag("int_max_str_digits", Int::Of(shown));
+  } while (shown != int_max_str_digits_.load(kRelaxed));
   return absl::OkStatus();
 }
 
@@ -271,16 +283,21 @@ absl::Status CheckSignalsForStream() {
 }
 
 bool IsFinalizingForStream() {
-  // Asked while detached: the interpreter is the one that the thread came from.
-  ThreadState* const thread = stream_thread;
+  const ThreadState* const thread = ThreadState::Current();
   return thread != nullptr && thread->interp() != nullptr && thread->interp()->registry().IsFinalizing();
+}
+
+bool RunsHandlersForStream() {
+  const ThreadState* const thread = ThreadState::Current();
+  return thread != nullptr && thread->interp() != nullptr &&
+         thread->interp()->registry().IsMainThreadOfMainInterpreter(*thread);
 }
 
 }  // namespace
 
 const StreamHooks& ThreadStreamHooks() {
   static constexpr StreamHooks kHooks{&DetachForStream, &AttachForStream, &CheckSignalsForStream,
-                                      &IsFinalizingForStream};
+                                      &IsFinalizingForStream, &RunsHandlersForStream};
   return kHooks;
 }
 

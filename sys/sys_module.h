@@ -52,7 +52,9 @@ class SysHost {
     static_cast<void>(depth);
     return nullptr;
   }
-  // The object that shows the host's frame `frame` of another thread; null leaves it out of sys._current_frames().
+  // The object that shows the host's frame `frame` of any thread; null leaves it out of
+  // sys._current_frames(). Called with the world stopped: may take a reference to an object that exists and
+  // nothing else, so neither make nor release one, run host code, wait, or detach.
   virtual Ref<Object> FrameObject(void* frame) {
     static_cast<void>(frame);
     return nullptr;
@@ -99,8 +101,14 @@ class SysModule final : public Object {
   // (SY-26), then the original streams are put back (SY-15). Says so on stderr if the config is verbose.
   void PrepareForEnd();
 
-  // sys.flags with one field changed: a new object takes the place of the old one (gh-151218).
+  // sys.flags with one field changed: a new object takes the place of the old one (gh-151218). Nothing if
+  // sys.flags is something else by now.
   void ReplaceFlag(std::string_view field, Ref<Object> value);
+
+  // Whether a SystemExit that nobody catches is shown like other exceptions: the config's -i, until whoever
+  // gives the prompt that it asks for says 0 (SY-29).
+  int inspect() const { return inspect_.load(kRelaxed); }
+  void set_inspect(int inspect) { inspect_.store(inspect, kRelaxed); }
 
   int64_t int_max_str_digits() const { return int_max_str_digits_.load(kRelaxed); }
   // ValueError below 640, but for 0.
@@ -108,8 +116,12 @@ class SysModule final : public Object {
   int64_t dlopen_flags() const { return dlopen_flags_.load(kRelaxed); }
   void set_dlopen_flags(int64_t flags) { dlopen_flags_.store(flags, kRelaxed); }
 
-  // Threads with a trace or profile function.
+  // Trace and profile functions of all threads, as of the last change; those of threads that have ended since
+  // still count.
   Atomic<int32_t>& tracing_threads() { return tracing_threads_; }
+
+  // Whether a failed flush of `stream` is to be reported: not if the last report was about it (SY-16).
+  bool ClaimFlushReport(const Object* stream) { return flush_reported_.exchange(stream, kRelaxed) != stream; }
 
   void Clear();
   void ReinitAfterFork();
@@ -132,9 +144,11 @@ class SysModule final : public Object {
   Auditor auditor_;
   InternTable interns_;
   Monitoring monitoring_;
+  Atomic<int> inspect_;
   Atomic<int64_t> int_max_str_digits_;
   Atomic<int64_t> dlopen_flags_;
   Atomic<int32_t> tracing_threads_{0};
+  Atomic<const Object*> flush_reported_{nullptr};  // compared, never used
 };
 
 // What a stream asks of its thread, in terms of thread states.

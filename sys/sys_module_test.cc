@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -106,6 +107,40 @@ TEST(SysModuleTest, B128_ChangingADigitLimitReplacesFlags) {
   EXPECT_EQ(world.Shown("get_int_max_str_digits"), "700");
   EXPECT_EQ(world.Shown("set_int_max_str_digits", {Int::Of(639)}),
             "ValueError: maxdigits must be >= 640 or 0 for unlimited");
+}
+
+TEST(SysModuleTest, SY5_OnlyFlagsAreReplacedByFlags) {
+  SysTestWorld world;
+  const Ref<Object> other = world.dict().Find("version_info");
+  world.dict().Set("flags", other);
+  EXPECT_EQ(world.Shown("set_int_max_str_digits", {Int::Of(1000)}), "None");
+  EXPECT_EQ(world.dict().Find("flags"), other);
+  EXPECT_EQ(world.Shown("get_int_max_str_digits"), "1000");
+}
+
+TEST(SysModuleTest, B128_SettersThatMeetLeaveLimitAndFlagTheSame) {
+  SysTestWorld world;
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> ready{0};
+    std::vector<std::thread> setters;
+    for (const int64_t base : {1000, 2000}) {
+      setters.emplace_back([&, base] {
+        ThreadState* state = world.interp().threads().NewBound(Whence::kThreading);
+        ++ready;
+        while (ready != 2) std::this_thread::yield();
+        state->Attach();
+        for (int64_t i = 0; i < 20; ++i) EXPECT_TRUE(world.sys().SetIntMaxStrDigits(base + i).ok());
+        InterpreterThreads::Clear(*state);
+        InterpreterThreads::DeleteCurrent();
+      });
+    }
+    {
+      DetachedScope detached(world.thread());
+      for (std::thread& setter : setters) setter.join();
+    }
+    const Ref<Object> flag = world.dict().Find("flags")->GetAttr("int_max_str_digits").value();
+    ASSERT_EQ(As<Int>(flag)->value(), world.sys().int_max_str_digits());
+  }
 }
 
 TEST(SysModuleTest, B123_SwitchInterval) {
@@ -269,6 +304,19 @@ TEST(SysModuleTest, SY63_AllThreadsFormReachesTheOthers) {
   InterpreterThreads::Delete(other);
 }
 
+TEST(SysModuleTest, SY59_AThreadThatEndsTracedIsNotCountedFurther) {
+  SysTestWorld world;
+  ThreadState* other = world.interp().threads().New(Whence::kThreading);
+  ASSERT_TRUE(SetAllThreadsHook(world.sys(), HookKind::kTrace, &TraceNothing, Str("t")).ok());
+  EXPECT_EQ(world.sys().tracing_threads().load(kRelaxed), 2);
+  InterpreterThreads::Clear(*other);
+  InterpreterThreads::Delete(other);
+  const uintptr_t version = world.interp().instrumentation_version();
+  EXPECT_EQ(world.Shown("settrace", {None()}), "None");
+  EXPECT_EQ(world.sys().tracing_threads().load(kRelaxed), 0);
+  EXPECT_NE(world.interp().instrumentation_version(), version) << "the last tracer is gone";
+}
+
 TEST(SysModuleTest, SY60_TraceFunctionThatRaisesIsRemoved) {
   SysTestWorld world;
   Ref<Object> failing = NativeFunction::New("t", [](Args) -> absl::StatusOr<Ref<Object>> {
@@ -282,9 +330,21 @@ TEST(SysModuleTest, SY60_TraceFunctionThatRaisesIsRemoved) {
 }
 
 TEST(SysModuleTest, SY66_SnapshotsOfAllThreads) {
-  SysTestWorld world;
-  int frame = 0;
-  world.thread().data().current_frame.store(&frame, kRelease);
+  struct Host final : SysHost {
+    Ref<Object> FrameObject(void* frame) override {
+      EXPECT_TRUE(kGilEnabled || world->interp().threads().stop_state().stopped.load(kAcquire))
+          << "other threads may leave their frames";
+      return frame == &shown ? object : nullptr;
+    }
+    SysTestWorld* world = nullptr;
+    int shown = 0;
+    int hidden = 0;
+    const Ref<Object> object = Str("frame");
+  };
+  Host host;
+  SysTestWorld world({}, &host);
+  host.world = &world;
+  world.thread().data().current_frame.store(&host.shown, kRelease);
   Ref<Error> handled = Error::New(ErrorType::ValueError(), "x");
   std::atomic<int> step{0};
   std::thread other([&] {
@@ -308,7 +368,9 @@ TEST(SysModuleTest, SY66_SnapshotsOfAllThreads) {
   const auto frames = CurrentFrames(world.sys()).value();
   ASSERT_EQ(frames.size(), 1u) << "a thread without a frame is absent";
   EXPECT_EQ(frames[0].first, world.thread().thread_id());
-  EXPECT_EQ(frames[0].second, &frame);
+  EXPECT_EQ(frames[0].second, host.object);
+  world.thread().data().current_frame.store(&host.hidden, kRelease);
+  EXPECT_TRUE(CurrentFrames(world.sys()).value().empty()) << "the host leaves it out";
   const auto exceptions = CurrentExceptions(world.sys()).value();
   ASSERT_EQ(exceptions.size(), 2u);
   for (const auto& [ident, error] : exceptions) {
@@ -341,6 +403,7 @@ TEST(SysModuleTest, SY67_GetFrameAsksTheHost) {
 TEST(SysModuleTest, SY80_BreakpointhookFollowsTheVariable) {
   struct Host final : SysHost {
     absl::StatusOr<Ref<Object>> Import(std::string_view name) override {
+      if (name == "failing") return Raise(*failure, "in the module");
       if (name != "my.hook") return Ref<Object>();
       return Ref<Object>(
           NativeFunction::New("hook", [](Args args) -> absl::StatusOr<Ref<Object>> { return args[0]; }));
@@ -355,10 +418,26 @@ TEST(SysModuleTest, SY80_BreakpointhookFollowsTheVariable) {
     }
     std::string warning;
     std::optional<std::string> variable;
+    const ErrorType* failure = nullptr;
   };
   Host host;
   {
     SysTestWorld world({}, &host);
+    // No more than that there is no such thing becomes a warning.
+    host.variable = "failing";
+    for (const ErrorType* type :
+         {&ErrorType::ImportError(), &ErrorType::ModuleNotFoundError(), &ErrorType::AttributeError()}) {
+      host.failure = type;
+      host.warning.clear();
+      EXPECT_EQ(world.Shown("breakpointhook"), "None") << type->name();
+      EXPECT_EQ(host.warning, "RuntimeWarning: Ignoring unimportable $PYTHONBREAKPOINT: \"failing\"");
+    }
+    for (const ErrorType* type : {&ErrorType::ValueError(), &ErrorType::KeyboardInterrupt()}) {
+      host.failure = type;
+      host.warning.clear();
+      EXPECT_EQ(world.Shown("breakpointhook"), type->name() + ": in the module");
+      EXPECT_EQ(host.warning, "");
+    }
     host.variable = "my.hook";
     EXPECT_EQ(world.Shown("breakpointhook", {Int::Of(5)}), "5");
     EXPECT_EQ(SysTestWorld::Shown(CallBreakpointHook(world.sys(), std::vector<Ref<Object>>{Int::Of(6)})),

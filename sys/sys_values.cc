@@ -104,7 +104,7 @@ Ref<StructSequence> MakeFlags(const RuntimeConfig& config) {
                      Number(config.verbose),
                      Number(config.bytes_warning),
                      Number(config.quiet),
-                     Number(!config.use_hash_seed || config.hash_seed != 0),
+                     Number(!config.use_hash_seed.value_or(false) || config.hash_seed != 0),
                      Number(config.isolated),
                      BoolOf(config.dev_mode),
                      Number(config.utf8_mode),

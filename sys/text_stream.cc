@@ -36,7 +36,7 @@ absl::Status ClosedError() { return Raise(ErrorType::ValueError(), "I/O operatio
 
 // One thread's turn with the stream. Lock() takes the lock; Detach() before a system call; Leave(), or the
 // destructor, unlocks first and attaches then. In between the owner may attach with the lock held for one
-// thing only: running signal handlers.
+// thing only: running signal handlers, on the thread that does so.
 class TextStream::Access {
  public:
   explicit Access(TextStream& stream)
@@ -51,8 +51,10 @@ class TextStream::Access {
       return Raise(ErrorType::RuntimeError(), "reentrant call inside %s", stream_.LockName().c_str());
     }
     if (!stream_.mutex_.TryLock()) {
-      Detach();
+      // Asked attached: a thread that is not may find its interpreter gone. And whoever is attached while the
+      // runtime finalizes is the finalizer; the others, which will hang anyway, wait as long as it takes.
       const bool bounded = hooks_.is_finalizing != nullptr && hooks_.is_finalizing();
+      Detach();
       const LockStatus status = stream_.mutex_.LockTimed(bounded ? kFinalizingLockTimeout : kForever);
       PYRT_CHECK(status == LockStatus::kAcquired, "_enter_buffered_busy",
                  "could not acquire lock for %s at interpreter shutdown, possibly due to daemon threads",
@@ -64,12 +66,16 @@ class TextStream::Access {
   }
 
   void Detach() {
-    if (!detached_ && hooks_.detach != nullptr) detached_ = hooks_.detach();
+    if (detached_) return;
+    // Asked attached, for CheckSignals.
+    runs_handlers_ = hooks_.runs_handlers != nullptr && hooks_.runs_handlers();
+    if (hooks_.detach != nullptr) detached_ = hooks_.detach();
   }
 
-  // After EINTR. Handlers run attached and may come back to this stream, where owner_ stops them.
+  // After EINTR, and after Detach. Handlers run attached and may come back to this stream, where owner_ stops
+  // them. A thread that runs none must not attach here: it might never return, and the lock is held.
   absl::Status CheckSignals() {
-    if (hooks_.check_signals == nullptr) return absl::OkStatus();
+    if (!runs_handlers_ || hooks_.check_signals == nullptr) return absl::OkStatus();
     const bool was_detached = std::exchange(detached_, false);
     if (was_detached) hooks_.attach();
     absl::Status status = hooks_.check_signals();
@@ -91,6 +97,7 @@ class TextStream::Access {
   const StreamHooks& hooks_;
   bool locked_ = false;
   bool detached_ = false;
+  bool runs_handlers_ = false;
 };
 
 Ref<TextStream> TextStream::Open(int fd, Options options) {
@@ -255,6 +262,12 @@ bool TextStream::IsTty() const { return ::isatty(fd_) == 1; }
 
 void TextStream::ReinitAfterFork() {
   if (mutex_.IsLocked()) {
+    // A signal handler that runs inside an operation of this thread has forked: the operation goes on here
+    // too, with the buffer and the lock that it has.
+    if (owner_.load(kRelaxed) == CurrentThreadIdent()) {
+      mutex_.ReinitAfterForkLocked();
+      return;
+    }
     buffer_.clear();
     buffered_.store(0, kRelaxed);
   }

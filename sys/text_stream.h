@@ -7,14 +7,16 @@
 // redirected (dup2) under the stream is used as it now is; one that was closed gives OSError(EBADF).
 //
 // Locking, and why no thread can hang here for ever at shutdown (LC-9, gh-129536): the lock is only ever held
-// across a system call while its owner is detached, and it is released before the owner attaches again. A
-// daemon thread that may not attach any more therefore never takes the lock along. What remains is an owner
-// which is stuck inside write(2) itself (a pipe that nobody reads); while the runtime finalizes, other
-// threads wait for it at most kFinalizingLockTimeout and then end the process with CPython's fatal error
+// across a system call while its owner is detached, and it is released before the owner attaches again,
+// unless the owner is the thread that runs signal handlers: it attaches for them in the middle of an
+// operation. A daemon thread that may not attach any more therefore never takes the lock along. What remains
+// is an owner which is stuck inside write(2) itself (a pipe that nobody reads); the thread that finalizes the
+// runtime waits for it at most kFinalizingLockTimeout and then ends the process with CPython's fatal error
 // instead of hanging.
 //
 // A signal handler that runs during a write (StreamHooks::check_signals) and uses the same stream gets
-// RuntimeError "reentrant call inside ...", as in CPython.
+// RuntimeError "reentrant call inside ...", as in CPython. One that forks leaves parent and child in the
+// middle of that write.
 //
 // All operations: attached, any thread, may block (detached), not signal-safe.
 //
@@ -47,13 +49,17 @@ struct StreamHooks {
   // `attach` may never return.
   bool (*detach)() = nullptr;
   void (*attach)() = nullptr;
-  // Runs pending signal handlers after EINTR, attached. A failure ends the operation.
+  // Runs pending signal handlers after EINTR, attached, on threads that `runs_handlers`. A failure ends the
+  // operation.
   absl::Status (*check_signals)() = nullptr;
-  // Whether waits must be bounded.
+  // Whether waits must be bounded. Asked before `detach`.
   bool (*is_finalizing)() = nullptr;
+  // Whether the calling thread runs signal handlers; the others try the system call again after EINTR. Asked
+  // before `detach`. Null: no thread does.
+  bool (*runs_handlers)() = nullptr;
 };
 
-// Other threads' longest wait for a stream while the runtime finalizes: CPython's second.
+// The finalizing thread's longest wait for a stream: CPython's second.
 inline constexpr Timeout kFinalizingLockTimeout = kNanosPerSecond;
 
 class TextStream final : public Object {

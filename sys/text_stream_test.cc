@@ -252,6 +252,8 @@ TEST_F(TextStreamTest, NoInterleavingInsideOneWrite) {
   for (int t = 0; t < kThreads; ++t) EXPECT_EQ(lines[static_cast<char>('a' + t)], kLines);
 }
 
+bool Always() { return true; }
+
 // Hooks that count, and say whether somebody attached while holding the lock.
 struct Recorder {
   static inline std::atomic<int> detached{0};
@@ -262,7 +264,7 @@ struct Recorder {
   }
   static void Attach() { --detached; }
   static bool IsFinalizing() { return finalizing; }
-  static constexpr StreamHooks kHooks{&Detach, &Attach, nullptr, &IsFinalizing};
+  static constexpr StreamHooks kHooks{&Detach, &Attach, nullptr, &IsFinalizing, nullptr};
 };
 
 TEST_F(TextStreamTest, DetachesForSystemCallsOnly) {
@@ -271,7 +273,7 @@ TEST_F(TextStreamTest, DetachesForSystemCallsOnly) {
     static bool Detach() { return ++calls > 0; }
     static void Attach() {}
   };
-  static constexpr StreamHooks kHooks{&Counting::Detach, &Counting::Attach, nullptr, nullptr};
+  static constexpr StreamHooks kHooks{&Counting::Detach, &Counting::Attach, nullptr, nullptr, nullptr};
   Pipe pipe;
   TextStream::Options options = Writer();
   options.hooks = &kHooks;
@@ -295,7 +297,7 @@ TEST_F(TextStreamTest, ThreadThatHangsOnAttachHoldsNothing) {
       while (!release) std::this_thread::yield();
     }
   };
-  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, nullptr, nullptr};
+  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, nullptr, nullptr, nullptr};
   Pipe pipe;
   TextStream::Options options = Writer();
   options.hooks = &kHooks;
@@ -332,6 +334,88 @@ TEST_F(TextStreamDeathTest, StuckOwnerAtShutdownIsFatalInBoundedTime) {
       "shutdown, possibly due to daemon threads");
 }
 
+// A thread that has detached may find its interpreter gone; and only who is attached can be the finalizer.
+TEST_F(TextStreamTest, LC9_WhetherTheRuntimeFinalizesIsAskedAttached) {
+  static std::atomic<int> detached{0};
+  static std::atomic<int> asked{0};
+  static std::atomic<bool> asked_detached{false};
+  static thread_local bool is_attached = true;
+  struct Hooks {
+    static bool Detach() {
+      is_attached = false;
+      ++detached;
+      return true;
+    }
+    static void Attach() { is_attached = true; }
+    static bool IsFinalizing() {
+      if (!is_attached) asked_detached = true;
+      ++asked;
+      return false;
+    }
+  };
+  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, nullptr, &Hooks::IsFinalizing, nullptr};
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.hooks = &kHooks;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  std::thread owner([&] { EXPECT_TRUE(stream->Write(std::string(1 << 20, 'x')).ok()); });
+  while (detached == 0) std::this_thread::yield();
+  std::thread waiter([&] { EXPECT_TRUE(stream->Flush().ok()); });
+  while (asked == 0) std::this_thread::yield();
+  std::thread reader([&] { (void)pipe.TakeUntilClosed(); });
+  owner.join();
+  waiter.join();
+  pipe.CloseWrite();
+  reader.join();
+  EXPECT_FALSE(asked_detached);
+}
+
+// gh-129536: a signal that interrupts the write of a thread which runs no handlers is no reason to attach,
+// because that may be for ever.
+TEST_F(TextStreamTest, ThreadThatRunsNoHandlersDoesNotAttachWithTheLock) {
+  static std::atomic<int> signals{0};
+  static std::atomic<int> attached{0};
+  static std::atomic<int> checked{0};
+  struct Hooks {
+    static bool Detach() { return true; }
+    static void Attach() { ++attached; }
+    static absl::Status CheckSignals() {
+      ++checked;
+      return absl::OkStatus();
+    }
+    static bool Never() { return false; }
+  };
+  static constexpr StreamHooks kNobody{&Hooks::Detach, &Hooks::Attach, &Hooks::CheckSignals, nullptr,
+                                       nullptr};
+  static constexpr StreamHooks kOther{&Hooks::Detach, &Hooks::Attach, &Hooks::CheckSignals, nullptr,
+                                      &Hooks::Never};
+  struct sigaction action = {};
+  action.sa_handler = [](int) { ++signals; };  // without SA_RESTART: write returns EINTR
+  struct sigaction old;
+  ::sigaction(SIGUSR1, &action, &old);
+  for (const StreamHooks* hooks : {&kNobody, &kOther}) {
+    signals = attached = checked = 0;
+    Pipe pipe;
+    TextStream::Options options = Writer();
+    options.hooks = hooks;
+    Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+    const pthread_t self = ::pthread_self();
+    std::thread helper([&] {
+      while (signals < 100) {
+        ::pthread_kill(self, SIGUSR1);
+        std::this_thread::yield();
+      }
+      (void)pipe.TakeUntilClosed();
+    });
+    EXPECT_TRUE(stream->Write(std::string(1 << 20, 'x')).ok()) << "interrupted, and gone on with";
+    EXPECT_EQ(checked, 0);
+    EXPECT_EQ(attached, 1) << "at the end, without the lock";
+    pipe.CloseWrite();
+    helper.join();
+  }
+  ::sigaction(SIGUSR1, &old, nullptr);
+}
+
 TEST_F(TextStreamTest, SignalHandlerThatUsesTheStreamIsStopped) {
   static TextStream* stream_of_handler = nullptr;
   static std::string text;
@@ -343,7 +427,7 @@ TEST_F(TextStreamTest, SignalHandlerThatUsesTheStreamIsStopped) {
       return absl::OkStatus();
     }
   };
-  static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr};
+  static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr, &Always};
   struct sigaction action = {};
   action.sa_handler = [](int) {};  // without SA_RESTART: write returns EINTR
   struct sigaction old;
@@ -378,7 +462,7 @@ TEST_F(TextStreamTest, FailingSignalHandlerEndsTheWrite) {
       return ToStatus(Error::New(ErrorType::KeyboardInterrupt(), std::vector<Ref<Object>>{}));
     }
   };
-  static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr};
+  static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr, &Always};
   struct sigaction action = {};
   action.sa_handler = [](int) {};
   struct sigaction old;
@@ -408,7 +492,7 @@ TEST_F(TextStreamTest, ForkedChildCanUseAStreamThatAnotherThreadHeld) {
     }
     static void Attach() {}
   };
-  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, nullptr, nullptr};
+  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, nullptr, nullptr, nullptr};
   Pipe pipe;
   TextStream::Options options = Writer();
   options.hooks = &kHooks;
@@ -430,6 +514,62 @@ TEST_F(TextStreamTest, ForkedChildCanUseAStreamThatAnotherThreadHeld) {
   writer.join();
   pipe.CloseWrite();
   reader.join();
+}
+
+// A signal handler that runs inside a write forks: the write goes on in parent and child.
+TEST_F(TextStreamTest, ForkedChildGoesOnWithTheWriteThatItsHandlerInterrupted) {
+  constexpr size_t kSize = size_t{1} << 20;
+  static TextStream* stream_of_handler = nullptr;
+  static std::atomic<pid_t> child{-1};
+  static bool whole = false;
+  struct Hooks {
+    static absl::Status CheckSignals() {
+      if (child != -1) return absl::OkStatus();
+      child = ForkProcess();
+      if (child != 0) return absl::OkStatus();
+      PlatformAfterForkInChild();
+      ParkingLot::AfterForkInChild();
+      stream_of_handler->ReinitAfterFork();
+      // The pipe is the parent's to fill and to empty.
+      ::dup2(::open("/dev/null", O_WRONLY | O_CLOEXEC), stream_of_handler->fd());
+      whole = stream_of_handler->buffered() == kSize &&
+              IsError(stream_of_handler->Write("from the handler"), ErrorType::RuntimeError());
+      return absl::OkStatus();
+    }
+  };
+  static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr, &Always};
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  struct sigaction old;
+  ::sigaction(SIGUSR1, &action, &old);
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.hooks = &kHooks;
+  options.buffer_size = 2 * kSize;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  stream_of_handler = stream.get();
+  ASSERT_TRUE(stream->Write(std::string(kSize, 'x')).ok());
+  const pthread_t self = ::pthread_self();
+  std::string all;
+  std::thread helper([&] {
+    while (child == -1) {
+      ::pthread_kill(self, SIGUSR1);
+      std::this_thread::yield();
+    }
+    all = pipe.TakeUntilClosed();
+  });
+  const bool flushed = stream->Flush().ok();
+  if (child == 0) {
+    ::_exit(whole && flushed && stream->buffered() == 0 && stream->Write("free again").ok() ? 42 : 1);
+  }
+  EXPECT_TRUE(flushed);
+  pipe.CloseWrite();
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  helper.join();
+  EXPECT_EQ(WEXITSTATUS(status), 42);
+  EXPECT_EQ(all, std::string(kSize, 'x'));
+  ::sigaction(SIGUSR1, &old, nullptr);
 }
 
 }  // namespace

@@ -9,7 +9,14 @@ load("//third_party/system:abseil.bzl", "system_abseil")
 load("//third_party/system:libraries.bzl", "system_benchmark", "system_googletest", "system_mimalloc")
 
 # As str(Label(...)): a plain string would be looked up in the workspace that calls, not in this one.
-_RULES_CC = str(Label("//third_party/stand_ins:rules_cc.defs.bzl"))
+_RULES_CC = {
+    str(Label("//third_party/stand_ins:rules_cc.action_names.bzl")): "cc/action_names.bzl",
+    str(Label("//third_party/stand_ins:rules_cc.cc_common.bzl")): "cc/common/cc_common.bzl",
+    str(Label("//third_party/stand_ins:rules_cc.cc_info.bzl")): "cc/common/cc_info.bzl",
+    str(Label("//third_party/stand_ins:rules_cc.defs.bzl")): "cc/defs.bzl",
+    str(Label("//third_party/stand_ins:rules_cc.find_cc_toolchain.bzl")): "cc/find_cc_toolchain.bzl",
+    str(Label("//third_party/stand_ins:rules_cc.native.bzl")): "cc/common/native.bzl",
+}
 _RULES_JAVA = str(Label("//third_party/stand_ins:rules_java.defs.bzl"))
 
 def _maybe(rule, name, **kwargs):
@@ -27,7 +34,7 @@ def pyrt_dependencies():
     _maybe(
         stand_in_repository,
         "rules_cc",
-        files = {_RULES_CC: "cc/defs.bzl"},
+        files = _RULES_CC,
     )
     _maybe(
         stand_in_repository,

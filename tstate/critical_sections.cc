@@ -1,5 +1,7 @@
 // The critical sections of a thread (critical_section.h), which attach and detach resume and suspend.
 
+#include <errno.h>
+
 #include <utility>
 
 #include "pyrt/runtime/config/check.h"
@@ -38,6 +40,7 @@ void ThreadState::EndCriticalSection(CriticalSectionNode& node) PYRT_NO_THREAD_S
 }
 
 void ThreadState::SuspendCriticalSections() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  const int saved_errno = errno;  // Detach keeps it
   for (uintptr_t* tagged = &critical_sections_; CriticalSectionNode::IsActive(*tagged);) {
     CriticalSectionNode& node = *CriticalSectionNode::From(*tagged);
     if (node.second != nullptr) node.second->Unlock();
@@ -45,16 +48,19 @@ void ThreadState::SuspendCriticalSections() PYRT_NO_THREAD_SAFETY_ANALYSIS {
     *tagged |= CriticalSectionNode::kInactive;
     tagged = &node.previous;
   }
+  errno = saved_errno;
 }
 
 void ThreadState::ResumeCriticalSection() {
   if (CriticalSectionNode::IsActive(critical_sections_)) return;
+  const int saved_errno = errno;  // Attach keeps it
   CriticalSectionNode& node = *CriticalSectionNode::From(critical_sections_);
   // The wait below may detach and attach, and so come back here: it then finds nothing to lock.
   Mutex* const first = std::exchange(node.first, nullptr);
   Mutex* const second = std::exchange(node.second, nullptr);
   LockCriticalSection(node, first, second);
   critical_sections_ &= ~CriticalSectionNode::kInactive;
+  errno = saved_errno;
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -20,6 +20,9 @@ InterpreterView InterpreterView::FromCurrent() {
   return InterpreterView(ThreadState::Get("PyInterpreterView_FromCurrent").link().id);
 }
 
+InterpreterGuard::InterpreterGuard(InterpreterLink* link)
+    : link_(link), generation_(link->guards->generation()) {}
+
 absl::StatusOr<InterpreterGuard> InterpreterGuard::FromCurrent() {
   InterpreterLink& link = ThreadState::Get("PyInterpreterGuard_FromCurrent").link();
   if (link.guards == nullptr || !link.guards->TryAcquire()) {

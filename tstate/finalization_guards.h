@@ -38,8 +38,10 @@ class FinalizationGuards {
   }
 
   // Release: all that was done under the guard happens before CloseIfNone returns true. The finalizer may
-  // free this object as soon as the count is 0; only the address is used afterwards.
-  void Release();
+  // free this object as soon as the count is 0; only the address is used afterwards. `generation` is what
+  // generation() was when the guard was acquired: a guard from before a fork is the parent's, and gives up nothing.
+  void Release(uint32_t generation);
+  uint32_t generation() const { return generation_; }
 
   // The finalizer: true, and TryAcquire fails from now on, if there is no guard.
   [[nodiscard]] bool CloseIfNone() {
@@ -55,8 +57,13 @@ class FinalizationGuards {
   bool closed() const { return word_.load(kRelaxed) == kClosed; }
   uint32_t count() const { return closed() ? 0 : word_.load(kRelaxed) / kOne; }
 
-  // The interpreter starts again, or a forked child has none of the parent's guards.
+  // There is none, and there may be again.
   void Reopen() { word_.store(0, kRelaxed); }
+  // A forked child has none of the parent's guards, though the objects that stand for them are still there.
+  void ReopenAfterFork() {
+    Reopen();
+    ++generation_;
+  }
 
  private:
   static constexpr uint32_t kWaiting = 1;
@@ -64,6 +71,7 @@ class FinalizationGuards {
   static constexpr uint32_t kClosed = UINT32_MAX;
 
   Atomic<uint32_t> word_{0};
+  uint32_t generation_ = 0;  // written by the only thread of a forked child
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

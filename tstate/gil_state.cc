@@ -69,7 +69,7 @@ EnsureToken EnsureAttached(const InterpreterGuard& guard) {
     return EnsureToken(true, current);
   }
   ThreadState* const known = ThreadState::GilState();
-  if (current == nullptr && known != nullptr && &known->link() == &link) {
+  if (current == nullptr && known != nullptr && !known->deleted() && &known->link() == &link) {
     known->Attach();
     ++known->data().ensure_counter;
     return EnsureToken(true);

@@ -40,7 +40,12 @@ void GilStateReleaseSlow(GilStateBefore before);
   if (thread == nullptr) [[unlikely]]
     return internal::GilStateEnsureNew();
   const bool attached = thread == ThreadState::Current();
-  if (!attached) thread->Attach();
+  if (!attached) {
+    // Another thread has deleted the state. (One that must exit is for Attach, which hangs.)
+    if (thread->deleted() && !thread->must_exit()) [[unlikely]]
+      return internal::GilStateEnsureNew();
+    thread->Attach();
+  }
   ++thread->data().gilstate_counter;
   return attached ? GilStateBefore::kLocked : GilStateBefore::kUnlocked;
 }

@@ -138,6 +138,29 @@ TEST_F(GilStateTest, ManyFreshThreadsEnsureAtOnce) {  // gh-157666
   EXPECT_EQ(inside, 32);
 }
 
+TEST_F(GilStateTest, TS39_EnsureDoesNotAttachAStateThatAnotherThreadHasDeleted) {
+  TestThread self(main_);
+  Atomic<ThreadState*> state{nullptr};
+  Atomic<bool> deleted{false};
+  std::thread other([&] {
+    state.store(main_.threads.NewBound(), kRelease);
+    while (!deleted.load(kAcquire)) YieldCpu();
+    {
+      const GilStateBefore before = GilStateEnsure();
+      EXPECT_EQ(before, GilStateBefore::kUnlocked);
+      EXPECT_TRUE(ThreadState::Current()->status().is_alive());
+      GilStateRelease(before);
+    }
+    EXPECT_EQ(ThreadState::GilState(), nullptr);
+  });
+  ASSERT_TRUE(Eventually([&] { return state.load(kAcquire) != nullptr; }));
+  InterpreterThreads::Clear(*state.load(kRelaxed));
+  InterpreterThreads::Delete(state.load(kRelaxed));
+  deleted.store(true, kRelease);
+  DetachedScope detached;
+  other.join();
+}
+
 // --- PEP 788: all four states before
 
 TEST_F(GilStateTest, EnsureAttachedRestoresAttachedToTheSame) {
@@ -299,7 +322,7 @@ TEST_F(GilStateDeathTest, ReleaseWithoutAStateIsFatal) {
 }
 
 TEST_F(GilStateDeathTest, AGuardThatDoesNotExistCannotBeGivenUp) {
-  EXPECT_DEATH(main_.guards.Release(), "there is no finalization guard to give up");
+  EXPECT_DEATH(main_.guards.Release(0), "there is no finalization guard to give up");
 }
 
 }  // namespace

@@ -196,7 +196,9 @@ void ExerciseHeaps() {
     ThreadHeaps::Free(block);
   }
   void* const survivor = heaps.Allocate(HeapKind::kObject, 64);
-  EXPECT_NE(heaps.Allocate(HeapKind::kMem, 0), nullptr);
+  void* const empty = heaps.Allocate(HeapKind::kMem, 0);
+  EXPECT_NE(empty, nullptr);
+  ThreadHeaps::Free(empty);
   std::memset(survivor, 1, 64);
   heaps.Abandon(/*on_own_thread=*/true);
   EXPECT_FALSE(heaps.has(HeapKind::kObject));

@@ -153,7 +153,10 @@ void InterpreterThreads::Clear(ThreadState& thread) {
              "PyThreadState_Clear",
              "only a thread that is attached to the state's interpreter may clear it (%s)",
              thread.ToString().c_str());
-  thread.lifecycle_status_.Set(internal::kFinalizing);
+  {
+    HeadLockGuard guard(thread.link().threads->registry_.head_lock_);  // as SetAsyncException looks at it
+    thread.lifecycle_status_.Set(internal::kFinalizing);
+  }
   thread.ClearData();
   thread.lifecycle_status_.Set(internal::kCleared);
 }
@@ -268,21 +271,19 @@ void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone)
       // do so. It cannot come back. Its place in the GIL's queue is on its own stack.
       while (thread.attaching_.load(kAcquire)) YieldCpu();
     }
-    // This thread need not be told: a state that it has in another interpreter cannot be on its way into it.
-    const bool gone = threads_are_gone || thread.thread_id() == CurrentThreadIdent();
     // The slot of a thread that lives stays its own, offline but for a moment in each attach that fails: given
     // to another thread, that moment would be the other's.
-    if (gone && thread.qsbr_slot_ != nullptr) {
+    if (threads_are_gone && thread.qsbr_slot_ != nullptr) {
       threads.qsbr_.Offline(*thread.qsbr_slot_);
       threads.qsbr_.Release(std::exchange(thread.qsbr_slot_, nullptr));
     }
     if (!threads_are_gone) thread.gil().Forget(thread.holder_);
     FinishDelete(thread);
-    if (!gone) {
+    if (!threads_are_gone) {
       threads.lost_states_.fetch_add(1, kRelaxed);
       thread.set_deleter(&FreeLost);
     }
-    thread.DecRef(gone ? 2 : 1);
+    thread.DecRef(threads_are_gone ? 2 : 1);
   }
 }
 
@@ -318,7 +319,7 @@ bool InterpreterThreads::SetAsyncException(uint64_t ident, Ref<Object> exception
   Ref<Object> old;  // released after the lock
   HeadLockGuard guard(registry_.head_lock_);
   for (ThreadState* thread = first_; thread != nullptr; thread = thread->next_) {
-    if (thread->thread_id() != ident) continue;
+    if (thread->thread_id() != ident || thread->lifecycle_status_.Has(internal::kFinalizing)) continue;
     old = thread->data_.async_exception.Set(std::move(exception), thread->breaker_);
     return true;
   }

@@ -108,6 +108,29 @@ TEST_F(ThreadRegistryTest, B053_AsyncExceptionsReachAThreadOfThisInterpreterById
   EXPECT_FALSE(other.threads.SetAsyncException(self, nullptr));
 }
 
+// A destructor of the state's own data, when the slot has been emptied.
+class SetsAsyncException final : public Object {
+ public:
+  SetsAsyncException(InterpreterThreads& threads, bool* set) : threads_(threads), set_(set) {}
+  ~SetsAsyncException() override {
+    *set_ = threads_.SetAsyncException(CurrentThreadIdent(), Error::New(ErrorType::ValueError(), "late"));
+  }
+  const char* TypeName() const override { return "sets_async_exception"; }
+
+ private:
+  InterpreterThreads& threads_;
+  bool* const set_;
+};
+
+TEST_F(ThreadRegistryTest, TS86_NoAsyncExceptionForAStateThatIsBeingCleared) {
+  bool set = true;
+  std::thread([&] {
+    TestThread self(interpreter_);
+    self->data().context = MakeRef<SetsAsyncException>(interpreter_.threads, &set);
+  }).join();
+  EXPECT_FALSE(set);
+}
+
 // The bit is set under the head lock, so that the state cannot go between its discovery and the bit.
 TEST_F(ThreadRegistryTest, TS86_AsyncExceptionsForThreadsThatEnd) {
   constexpr int kRounds = 300;

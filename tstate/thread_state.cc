@@ -208,7 +208,7 @@ void ThreadState::NoCurrentThread(const char* function) {
 // --- Guards, of which a state may own one
 
 void InterpreterGuard::Close() {
-  if (InterpreterLink* const link = std::exchange(link_, nullptr)) link->guards->Release();
+  if (InterpreterLink* const link = std::exchange(link_, nullptr)) link->guards->Release(generation_);
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -116,6 +116,11 @@ class alignas(64) ThreadState {
     }
     FinishAttach();
     attaching_.store(false, kRelaxed);  // attached: nobody shuts us down now
+    if constexpr (!kGilEnabled) {
+      // Afterwards, because this may detach and wait for whoever has the section's lock, be it for ever.
+      if (critical_sections_ != 0) [[unlikely]]
+        ResumeCriticalSection();
+    }
   }
 
   // Detaches; this thread may not touch the interpreter until it attaches again. Never waits for other
@@ -194,6 +199,8 @@ class alignas(64) ThreadState {
 
   // May this state never attach again? CPython: _PyThreadState_MustExit.
   bool must_exit() const { return word_.Get() == RunState::kShuttingDown; }
+  // Of a state that is kept only until its thread notices.
+  bool deleted() const { return lifecycle_status_.Has(internal::kFinalized); }
 
   // "thread state 7 of interpreter 0x..., bound to thread 140..., attached, initialized|bound|active".
   std::string ToString() const;
@@ -238,10 +245,6 @@ class alignas(64) ThreadState {
     const uintptr_t wanted = link_.breaker_on_attach.load(kRelaxed);
     breaker_.RefreshOnAttach((wanted & BreakerBit(BreakerEvent::kCallsToDo)) != 0,
                              wanted & EvalBreaker::kVersionMask);
-    if constexpr (!kGilEnabled) {
-      if (critical_sections_ != 0) [[unlikely]]
-        ResumeCriticalSection();
-    }
   }
 
   // GIL-disabled build: slot A, QSBR and the word, in CPython's order (TS-27). The Light() completes

@@ -33,7 +33,8 @@ class ImportLockState;
 //
 // waiters_ counts the threads between their first failed attempt and their return. One that was woken still
 // counts while it waits for the GIL; so does one that never gets it back (a daemon thread at shutdown), which
-// costs later owners a look into an empty queue and nothing else.
+// costs later owners a look into an empty queue and nothing else. A forked child starts at zero; a wait whose
+// own signal handler forked finds another epoch and counts itself again.
 template <>
 class ImportLockState<true> {
  public:
@@ -77,6 +78,7 @@ class ImportLockState<true> {
   Plain<uint64_t> owner_{0};  // 0 for none
   Plain<size_t> level_{0};    // the owner's
   Plain<size_t> waiters_{0};
+  Plain<uint32_t> fork_epoch_{0};  // how often this process has come out of a fork as the child
 };
 
 // GIL disabled.
@@ -148,6 +150,8 @@ class ImportLockState<false> {
   Atomic<uint64_t> owner_{0};  // 0 for none
   Plain<size_t> level_{0};     // the owner's
   Atomic<uint32_t> waiters_{0};
+  // Written by the only thread of a child; others may have read it in the parent.
+  Atomic<uint32_t> fork_epoch_{0};
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT::internal

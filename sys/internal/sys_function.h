@@ -25,6 +25,7 @@ enum class Arity : uint8_t {
   kNone,   // METH_NOARGS
   kOne,    // METH_O
   kRange,  // PyArg_UnpackTuple
+  kNamed,  // _PyArg_UnpackKeywords, of one parameter that has a name
   kUnchecked,
 };
 
@@ -34,6 +35,7 @@ struct SysFunction {
   size_t min;
   size_t max;
   Result (*body)(SysModule& sys, Args args);
+  const char* parameter = nullptr;  // kNamed: what it is called
 };
 
 using SysFunctions = absl::Span<const SysFunction>;

@@ -6,8 +6,10 @@ it is told to, and NAME.h.gch beside it, GCC's own form of the same. Who depends
 of NAME.h where they were not. build_defs.bzl adds both, where --//runtime/config:precompiled_headers=on says so.
 """
 
-load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
-load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+load("@rules_cc//cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
+load("@rules_cc//cc:find_cc_toolchain.bzl", "find_cc_toolchain", "use_cc_toolchain")
+load("@rules_cc//cc/common:cc_common.bzl", "cc_common")
+load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
 
 def include_first(name):
     """The copts of a target that depends on the rule `name` of this package.
@@ -27,7 +29,7 @@ def _precompiled_headers_impl(ctx):
     ctx.actions.write(header, "".join(["#include <%s>\n" % include for include in ctx.attr.includes]))
     precompiled = ctx.actions.declare_file(ctx.label.name + ".h.gch")
 
-    toolchain = find_cpp_toolchain(ctx)
+    toolchain = find_cc_toolchain(ctx)
     features = cc_common.configure_features(
         ctx = ctx,
         cc_toolchain = toolchain,
@@ -84,5 +86,5 @@ precompiled_headers = rule(
     },
     doc = "Precompiles headers for C++ targets that include them first.",
     fragments = ["cpp"],
-    toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
+    toolchains = use_cc_toolchain(),
 )

@@ -33,9 +33,11 @@ class InterpreterView {
 class InterpreterGuard {
  public:
   InterpreterGuard() = default;
-  InterpreterGuard(InterpreterGuard&& other) noexcept : link_(std::exchange(other.link_, nullptr)) {}
+  InterpreterGuard(InterpreterGuard&& other) noexcept
+      : link_(std::exchange(other.link_, nullptr)), generation_(other.generation_) {}
   InterpreterGuard& operator=(InterpreterGuard&& other) noexcept {
     std::swap(link_, other.link_);
+    std::swap(generation_, other.generation_);
     return *this;
   }
   ~InterpreterGuard() { Close(); }
@@ -54,9 +56,11 @@ class InterpreterGuard {
   InterpreterLink* link() const { return link_; }
 
  private:
-  explicit InterpreterGuard(InterpreterLink* link) : link_(link) {}
+  // Takes over what TryAcquire has counted.
+  explicit InterpreterGuard(InterpreterLink* link);
 
   InterpreterLink* link_ = nullptr;
+  uint32_t generation_ = 0;  // FinalizationGuards::generation
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT
