@@ -9,8 +9,7 @@
 namespace pyrt::inline PYRT_VARIANT {
 
 void Interpreter::Report(const absl::Status& error, const char* what, const Ref<Object>& object) {
-  const InterpreterHooks& hooks = registry_.hooks();
-  if (hooks.unraisable != nullptr) hooks.unraisable(hooks.context, error, what, object);
+  registry_.ReportUnraisable(error, what, object);
 }
 
 void Interpreter::JoinThreads(ThreadState& thread) {

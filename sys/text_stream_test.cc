@@ -22,6 +22,22 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+// While this exists SIGUSR1 interrupts system calls (no SA_RESTART), and does what `handler` does.
+class InterruptingSignal {
+ public:
+  explicit InterruptingSignal(void (*handler)(int) = [](int) {}) {
+    struct sigaction action = {};
+    action.sa_handler = handler;
+    ::sigaction(SIGUSR1, &action, &old_);
+  }
+  ~InterruptingSignal() { ::sigaction(SIGUSR1, &old_, nullptr); }
+  InterruptingSignal(const InterruptingSignal&) = delete;
+  InterruptingSignal& operator=(const InterruptingSignal&) = delete;
+
+ private:
+  struct sigaction old_;
+};
+
 class Pipe {
  public:
   Pipe() {
@@ -389,10 +405,7 @@ TEST_F(TextStreamTest, ThreadThatRunsNoHandlersDoesNotAttachWithTheLock) {
                                        nullptr};
   static constexpr StreamHooks kOther{&Hooks::Detach, &Hooks::Attach, &Hooks::CheckSignals, nullptr,
                                       &Hooks::Never};
-  struct sigaction action = {};
-  action.sa_handler = [](int) { ++signals; };  // without SA_RESTART: write returns EINTR
-  struct sigaction old;
-  ::sigaction(SIGUSR1, &action, &old);
+  const InterruptingSignal signal([](int) { ++signals; });
   for (const StreamHooks* hooks : {&kNobody, &kOther}) {
     signals = attached = checked = 0;
     Pipe pipe;
@@ -413,7 +426,6 @@ TEST_F(TextStreamTest, ThreadThatRunsNoHandlersDoesNotAttachWithTheLock) {
     pipe.CloseWrite();
     helper.join();
   }
-  ::sigaction(SIGUSR1, &old, nullptr);
 }
 
 TEST_F(TextStreamTest, SignalHandlerThatUsesTheStreamIsStopped) {
@@ -428,10 +440,7 @@ TEST_F(TextStreamTest, SignalHandlerThatUsesTheStreamIsStopped) {
     }
   };
   static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr, &Always};
-  struct sigaction action = {};
-  action.sa_handler = [](int) {};  // without SA_RESTART: write returns EINTR
-  struct sigaction old;
-  ::sigaction(SIGUSR1, &action, &old);
+  const InterruptingSignal signal;
   Pipe pipe;
   TextStream::Options options = Writer();
   options.hooks = &kHooks;
@@ -451,7 +460,6 @@ TEST_F(TextStreamTest, SignalHandlerThatUsesTheStreamIsStopped) {
   helper.join();
   EXPECT_EQ(all.size(), size_t{1} << 20);
   EXPECT_EQ(text, "reentrant call inside <_io.BufferedWriter name='<stdout>'>");
-  ::sigaction(SIGUSR1, &old, nullptr);
 }
 
 TEST_F(TextStreamTest, FailingSignalHandlerEndsTheWrite) {
@@ -463,10 +471,7 @@ TEST_F(TextStreamTest, FailingSignalHandlerEndsTheWrite) {
     }
   };
   static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr, &Always};
-  struct sigaction action = {};
-  action.sa_handler = [](int) {};
-  struct sigaction old;
-  ::sigaction(SIGUSR1, &action, &old);
+  const InterruptingSignal signal;
   Pipe pipe;
   TextStream::Options options = Reader();
   options.hooks = &kHooks;
@@ -480,7 +485,6 @@ TEST_F(TextStreamTest, FailingSignalHandlerEndsTheWrite) {
   });
   EXPECT_TRUE(IsError(stream->ReadLine().status(), ErrorType::KeyboardInterrupt()));
   helper.join();
-  ::sigaction(SIGUSR1, &old, nullptr);
 }
 
 TEST_F(TextStreamTest, ForkedChildCanUseAStreamThatAnotherThreadHeld) {
@@ -538,10 +542,7 @@ TEST_F(TextStreamTest, ForkedChildGoesOnWithTheWriteThatItsHandlerInterrupted) {
     }
   };
   static constexpr StreamHooks kHooks{nullptr, nullptr, &Hooks::CheckSignals, nullptr, &Always};
-  struct sigaction action = {};
-  action.sa_handler = [](int) {};
-  struct sigaction old;
-  ::sigaction(SIGUSR1, &action, &old);
+  const InterruptingSignal signal;
   Pipe pipe;
   TextStream::Options options = Writer();
   options.hooks = &kHooks;
@@ -569,7 +570,6 @@ TEST_F(TextStreamTest, ForkedChildGoesOnWithTheWriteThatItsHandlerInterrupted) {
   helper.join();
   EXPECT_EQ(WEXITSTATUS(status), 42);
   EXPECT_EQ(all, std::string(kSize, 'x'));
-  ::sigaction(SIGUSR1, &old, nullptr);
 }
 
 }  // namespace

@@ -50,7 +50,8 @@ def _with_config(deps):
     return deps + [_CONFIG]
 
 def _precompiled(name, deps):
-    """The deps and copts of a target that includes the headers that third_party/precompiled has parsed."""
+    """The deps, with //runtime/config, and copts of a target that includes what third_party/precompiled has parsed."""
+    deps = _with_config(deps)
     if not name:
         return struct(deps = deps, copts = [])
     return struct(
@@ -87,7 +88,7 @@ def pyrt_cc_library(name, srcs = [], hdrs = [], deps = [], **kwargs):
         # include_prefix acts on hdrs only, and a private header is included by its full path as any other.
         hdrs = hdrs + [src for src in srcs if src.endswith(".h")]
         srcs = [src for src in srcs if not src.endswith(".h")]
-    first = _precompiled(_status_if_used(deps) if srcs else None, _with_config(deps))
+    first = _precompiled(_status_if_used(deps) if srcs else None, deps)
     cc_library(
         name = name,
         srcs = srcs,
@@ -132,7 +133,7 @@ def _cc_variant_tests(
     if flaky:
         fail("%s: a test that fails now and then has found something; it may not be marked flaky" % name)
 
-    first = _precompiled(precompiled, _with_config(deps))
+    first = _precompiled(precompiled, deps)
 
     # Manual, so that //... builds the variants and not the binary once more as the command line has it.
     cc_test(
@@ -225,7 +226,7 @@ def pyrt_cc_fuzz_test(
       **kwargs: as for cc_test.
     """
     variants = NATIVE_VARIANTS if platform == "native" else DETSCHED_VARIANTS
-    first = _precompiled(_status_if_used(deps), _with_config(deps))
+    first = _precompiled(_status_if_used(deps), deps)
     cc_test(
         name = name + "_binary",
         size = size,
@@ -294,7 +295,7 @@ def pyrt_cc_benchmark(
       visibility: of the programs.
       **kwargs: as for cc_binary.
     """
-    first = _precompiled(_status_if_used(deps), _with_config(deps))
+    first = _precompiled(_status_if_used(deps), deps)
     cc_binary(
         name = name + "_binary",
         testonly = True,
