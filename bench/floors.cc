@@ -13,6 +13,8 @@
 
 #include "benchmark/benchmark.h"
 
+#include "pyrt/bench/cases.h"
+#include "pyrt/bench/crowd.h"
 #include "pyrt/bench/harness.h"
 
 namespace pyrt_bench {
@@ -208,6 +210,62 @@ void BM_FloorMembarrier(benchmark::State& state) {
   DistributionReport(state).Add("latency", cost);
 }
 BENCHMARK(BM_FloorMembarrier)->ArgName("busy")->Arg(0)->Arg(1)->Iterations(1)->UseManualTime();
+
+// The least that a stop of running threads can be: each sees one word, counts itself and goes to sleep, while whoever
+// waits for them gives its CPU away. Where CPUs are short each of them has to be given one first.
+class SleepingCrowd {
+ public:
+  class Thread {
+   public:
+    explicit Thread(SleepingCrowd& crowd) : crowd_(crowd) {}
+    void Attach() {}
+    void Detach() {}
+    template <typename Ticker>
+    void RunPolling(Ticker& ticker) {
+      while (ticker.Tick()) {
+        const uint32_t round = crowd_.round_.load(std::memory_order_acquire);
+        if (round % 2 == 0) continue;
+        crowd_.asleep_.fetch_add(1, std::memory_order_release);
+        while (crowd_.round_.load(std::memory_order_acquire) == round)
+          Futex(&crowd_.round_, FUTEX_WAIT, round);
+      }
+    }
+
+   private:
+    SleepingCrowd& crowd_;
+  };
+
+  explicit SleepingCrowd(int size) : size_(size) {}
+
+  void Stop() {
+    asleep_.store(0, std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    while (asleep_.load(std::memory_order_acquire) < size_) {
+      if (size_ < UsableCpuCount()) {
+        Pause();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  }
+  void Start() {
+    round_.fetch_add(1, std::memory_order_release);
+    Futex(&round_, FUTEX_WAKE, static_cast<uint32_t>(size_));
+  }
+
+ private:
+  const int size_;
+  alignas(128) std::atomic<uint32_t> round_{0};  // odd: sleep
+  alignas(128) std::atomic<int> asleep_{0};
+};
+
+void BM_FloorSleepAll(benchmark::State& state) {
+  const int busy = static_cast<int>(state.range(0));
+  SleepingCrowd crowd(busy);
+  MeasureStops(
+      state, crowd, busy, [&crowd] { crowd.Stop(); }, [&crowd] { crowd.Start(); });
+}
+BENCHMARK(BM_FloorSleepAll)->Apply(StopCases);
 
 }  // namespace
 }  // namespace pyrt_bench

@@ -122,7 +122,10 @@ def _switch_rows():
 
 
 def _stop_rows():
-    """Targets: half of what a free-threaded CPython 3.13 was read to take at the median, and 200 us for all at p99."""
+    """Targets: half of what a free-threaded CPython 3.13 was read to take at the median, and 200 us for all at p99.
+
+    They were read on one machine; the floor says what another one charges for nothing but putting the threads to sleep.
+    """
     for busy, target in ((1, 2), (2, 9.5), (4, 10.5), (8, 15.5), (16, 21.5)):
         for percentile, limit in (("p50", target), ("p99", 200)):
             name = f"BM_StopTheWorld/busy:{busy}"
@@ -133,7 +136,8 @@ def _stop_rows():
                 unit="us",
                 pyrt=(None, name),
                 peer=name,
-                floor="BM_FloorLinePingPong",
+                floor=f"BM_FloorSleepAll/busy:{busy}",
+                floor_metric=f"stop_{percentile}_ns",
                 metric=f"stop_{percentile}_ns",
                 target=AtMost(limit),
                 detail="stop" if percentile == "p50" else None,
@@ -295,6 +299,8 @@ FLOORS = [
     ("futex wake to running, same CPU, p50", "us", "BM_FloorFutexWake/same_cpu:1", "latency_p50_ns"),
     ("futex wake to running, idle CPU, p50", "us", "BM_FloorFutexWake/same_cpu:0", "latency_p50_ns"),
     ("futex wake, what the waker pays, p50", "us", "BM_FloorFutexWake/same_cpu:0", "waker_p50_ns"),
+    *((f"{busy} running thread{'s' * (busy > 1)} told to sleep by one word, p50", "us", f"BM_FloorSleepAll/busy:{busy}",
+       "stop_p50_ns") for busy in (1, 2, 4, 8, 16)),
     ("membarrier, alone, p50", "us", "BM_FloorMembarrier/busy:0", "latency_p50_ns"),
     ("membarrier beside a running thread, p50", "us", "BM_FloorMembarrier/busy:1", "latency_p50_ns"),
     ("membarrier beside a running thread, p99", "us", "BM_FloorMembarrier/busy:1", "latency_p99_ns"),

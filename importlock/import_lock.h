@@ -106,6 +106,9 @@ class ImportLock {
   void BeforeFork(const WaitHooks* hooks = nullptr) { Acquire(hooks); }
   void AfterForkInParent();
   void AfterForkInChild();
+  // In the child, of a lock that BeforeFork was not called for, because another interpreter forked: it stays the
+  // caller's if it was; who else had it is gone.
+  void ReinitAfterFork() { state_.ReinitAfterFork(HeldByCurrentThread(), CurrentThreadIdent()); }
 
  private:
   void AcquireSlow(uint64_t self, const WaitHooks* hooks);

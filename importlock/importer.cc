@@ -432,7 +432,18 @@ void Importer::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   import_lock_.AfterForkInParent();
 }
 
-void Importer::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+void Importer::AfterForkInChild() {
+  DropAfterFork();
+  import_lock_.AfterForkInChild();
+}
+
+void Importer::ReinitAfterFork() {
+  DropAfterFork();
+  import_lock_.ReinitAfterFork();
+}
+
+// What threads were at that do not exist in the child.
+void Importer::DropAfterFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   frames_mutex_.ReinitAfterFork();
   // The stacks of the other threads are still mapped, but nobody will ever come back to these frames.
   Frame** link = &frames_;
@@ -451,7 +462,6 @@ void Importer::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
     modules_.RemoveIf(name, found.module.get());
     found.spec->set_initializing(false);
   }
-  import_lock_.AfterForkInChild();
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

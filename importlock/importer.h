@@ -130,6 +130,9 @@ class Importer final : public Object {
   void BeforeForkStopped();         // what threads hold only while they are attached
   void AfterForkInParent();
   void AfterForkInChild();
+  // In the child, of an interpreter whose importer nobody called BeforeFork of, because another one forked: no thread
+  // was attached to it, or all were stopped.
+  void ReinitAfterFork();
 
   const char* TypeName() const override { return "Importer"; }
 
@@ -186,6 +189,7 @@ class Importer final : public Object {
 
   // Whether `error` says that just `name` was not found.
   bool IsMissing(const absl::Status& error, std::string_view name) const;
+  void DropAfterFork();
 
   ImportHost& host_;
   Reclaimer& reclaimer_;

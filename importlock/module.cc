@@ -62,8 +62,8 @@ absl::StatusOr<Ref<Object>> ModuleSpec::GetAttr(std::string_view name) {
 }
 
 Module::Module(std::string_view name, Ref<ModuleSpec> spec)
-    : name_(name), spec_(std::move(spec)), dict_(Dict::New()) {
-  dict_->Set("__name__", String::Of(name));
+    : name_(String::Of(name)), spec_(std::move(spec)), dict_(Dict::New(/*capacity=*/5)) {
+  dict_->Set("__name__", name_);
   dict_->Set("__doc__", None());
   dict_->Set("__package__", spec_ ? Ref<Object>(String::Of(spec_->parent())) : None());
   dict_->Set("__loader__", spec_ && spec_->loader() ? Ref<Object>(spec_->loader()) : None());
@@ -103,7 +103,7 @@ void Module::Wipe() {
 }
 
 absl::StatusOr<std::string> Module::Repr() const {
-  std::string text = "<module " + ReprOfString(name_);
+  std::string text = "<module " + ReprOfString(name());
   if (spec_ && spec_->has_location()) {
     text += " from " + ReprOfString(spec_->origin());
   } else if (spec_ && !spec_->origin().empty()) {
@@ -127,16 +127,16 @@ absl::StatusOr<Ref<Object>> Module::GetAttr(std::string_view name) {
   if (spec_ && spec_->IsUninitialized(name)) {
     return Raise(ErrorType::AttributeError(),
                  "cannot access submodule '%.*s' of module '%s' (most likely due to a circular import)", size,
-                 name.data(), name_.c_str());
+                 name.data(), name_->value().c_str());
   }
   if (spec_ && spec_->initializing()) {
     return Raise(
         ErrorType::AttributeError(),
         "partially initialized module '%s' has no attribute '%.*s' (most likely due to a circular import)",
-        name_.c_str(), size, name.data());
+        name_->value().c_str(), size, name.data());
   }
-  return Raise(ErrorType::AttributeError(), "module '%s' has no attribute '%.*s'", name_.c_str(), size,
-               name.data());
+  return Raise(ErrorType::AttributeError(), "module '%s' has no attribute '%.*s'", name_->value().c_str(),
+               size, name.data());
 }
 
 absl::Status Module::SetAttr(std::string_view name, Ref<Object> value) {
@@ -145,7 +145,7 @@ absl::Status Module::SetAttr(std::string_view name, Ref<Object> value) {
     return absl::OkStatus();
   }
   if (!dict_->Pop(name)) {
-    return Raise(ErrorType::AttributeError(), "module '%s' has no attribute '%.*s'", name_.c_str(),
+    return Raise(ErrorType::AttributeError(), "module '%s' has no attribute '%.*s'", name_->value().c_str(),
                  static_cast<int>(name.size()), name.data());
   }
   return absl::OkStatus();

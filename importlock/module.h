@@ -119,7 +119,7 @@ class Module : public Object {
   // has them, __path__ and __file__.
   static Ref<Module> New(std::string_view name, Ref<ModuleSpec> spec = {});
 
-  const std::string& name() const { return name_; }
+  const std::string& name() const { return name_->value(); }
   const Ref<ModuleSpec>& spec() const { return spec_; }
   const Ref<Dict>& dict() const { return dict_; }
 
@@ -148,7 +148,7 @@ class Module : public Object {
   ~Module() override;
 
  private:
-  const std::string name_;
+  const Ref<String> name_;  // what __name__ is at first
   const Ref<ModuleSpec> spec_;
   const Ref<Dict> dict_;
   std::unique_ptr<unsigned char[]> state_;

@@ -53,6 +53,11 @@ class ExtensionCache {
   std::shared_ptr<const Extension> Add(const std::string& key, Extension extension);
   size_t size() const;
 
+  // Brackets a fork: it may come while another interpreter, with a GIL of its own, is in here.
+  void BeforeFork() PYRT_ACQUIRE(mutex_) { mutex_.Lock(); }
+  void AfterForkInParent() PYRT_RELEASE(mutex_) { mutex_.Unlock(); }
+  void AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS { mutex_.ReinitAfterFork(); }
+
  private:
   RankedMutex<LockRank::kExtensions> mutable mutex_;
   std::map<std::string, std::shared_ptr<const Extension>> extensions_ PYRT_GUARDED_BY(mutex_);

@@ -140,15 +140,7 @@ void InterpreterRegistry::Delete(Interpreter* interp) {
     InterpreterThreads::DeleteCurrent();
   }
   PYRT_CHECK(interp->threads().size() == 0, "PyInterpreterState_Delete", "remaining threads");
-  {
-    HeadLockGuard guard(threads_.head_lock());
-    Interpreter** link = &head_;
-    while (*link != nullptr && *link != interp) link = &(*link)->next_;
-    PYRT_CHECK(*link == interp, "PyInterpreterState_Delete", "NULL interpreter");
-    PYRT_CHECK(interp != main() || (head_ == interp && interp->next_ == nullptr), "PyInterpreterState_Delete",
-               "remaining subinterpreters");
-    *link = interp->next_;
-  }
+  Abandon(interp);
   // A thread that has not noticed yet may look at its GIL when it tries to attach, be it the main interpreter's.
   std::unique_ptr<InterpreterCore> core = std::move(interp->core_);
   if (core->needed() && interp != main() && core->link().gil != &core->own_gil) {
@@ -158,6 +150,16 @@ void InterpreterRegistry::Delete(Interpreter* interp) {
   if (interp == main()) main_.store(nullptr, kRelease);
   delete interp;
   KeepOrFree(std::move(core));
+}
+
+void InterpreterRegistry::Abandon(Interpreter* interp) {
+  HeadLockGuard guard(threads_.head_lock());
+  Interpreter** link = &head_;
+  while (*link != nullptr && *link != interp) link = &(*link)->next_;
+  PYRT_CHECK(*link == interp, "PyInterpreterState_Delete", "NULL interpreter");
+  PYRT_CHECK(interp != main() || (head_ == interp && interp->next_ == nullptr), "PyInterpreterState_Delete",
+             "remaining subinterpreters");
+  *link = interp->next_;
 }
 
 Interpreter* InterpreterRegistry::ClaimAnyButMain(bool* others) {
@@ -258,6 +260,7 @@ bool InterpreterRegistry::MustExit(const ThreadState& thread) const {
 
 void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached) {
   main_thread_.store(CurrentThreadIdent(), kRelaxed);
+  FinalizationGuards::ForgetAfterFork();
   main_calls_.AfterForkInChild();
   ThreadState* const main_state =
       survivor != nullptr && survivor->interp() == main() && !PYRT_MUTANT(fk_1_stale_main_thread_state)
@@ -271,7 +274,7 @@ void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached)
     // The survivor's GIL may be another interpreter's, the main one's.
     const bool holds = survivor != nullptr && &survivor->gil() == &interp->core_->own_gil;
     interp->core_->own_gil.ReinitAfterFork(holds ? &survivor->gil_holder() : nullptr);
-    interp->core_->guards.ReopenAfterFork();  // guards are their threads', which are gone
+    interp->core_->guards.Reopen();  // guards are their threads', which are gone
     interp->core_->start_mutex
         .ReinitAfterFork();  // a thread that was just starting, attached to nothing, held it
     if (interp->brc() != nullptr) interp->brc()->ReinitAfterFork();

@@ -88,6 +88,8 @@ class InterpreterRegistry {
   // which is deleted. Fatal "remaining threads", "remaining subinterpreters", "NULL interpreter". The caller
   // is detached afterwards. CPython: PyInterpreterState_Delete.
   void Delete(Interpreter* interp);
+  // Only unlinks it: in a forked child, of an interpreter that another thread of the parent may just have been changing.
+  void Abandon(Interpreter* interp);
 
   Interpreter* main() const { return main_.load(kAcquire); }
   Interpreter* head();

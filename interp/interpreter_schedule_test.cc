@@ -215,7 +215,7 @@ void GuardBesideTheEnd(Schedule& s) {
         const auto added = world.main->pending_calls().Add(&CountedCall::Run, &call);
         DETSCHED_CHECK(added == PendingCalls::AddResult::kAdded);
         call.accepted = true;
-        world.main->guards().Release(world.main->guards().generation());
+        world.main->guards().Release();
       });
       world.main->PreFinalize(thread, stop, {});
       world.main->SetFinalizing(thread);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -52,6 +53,16 @@ int CountOsThreads() {
   return field == nullptr ? 0 : std::atoi(field + 1);
 }
 
+// In the child, with the states as the parent left them: whether a thread was in the middle of something in another
+// interpreter, whose data may then be half changed. Only where it ran under another GIL: a world that is stopped has no
+// such threads.
+bool RanBesideUs(Interpreter& interp) {
+  if constexpr (!kGilEnabled) return false;
+  bool attached = false;
+  interp.threads().ForEach([&](const ThreadState& thread) { attached = attached || thread.attached(); });
+  return attached;
+}
+
 }  // namespace
 
 void Fork::Register(Callbacks callbacks) {
@@ -96,12 +107,12 @@ void Fork::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   ThreadRegistry& threads = runtime.interpreters().threads();
   StopTheWorld stop(threads);
   stop.Stop();
-  for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
-    if (it->before_fork_stopped != nullptr) it->before_fork_stopped(it->context, *thread.interp());
-  }
   // Held across fork, so that the child finds complete lists. Reinitialised there, not unlocked (FK-2).
   threads.head_lock().Lock();
   Thread::BeforeFork();
+  for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
+    if (it->before_fork_stopped != nullptr) it->before_fork_stopped(it->context, *thread.interp());
+  }
   // Two threads that fork at once meet in Stop or, with GILs of their own, at this lock: the state is one's at a time.
   State().stop.emplace(stop);
   State().thread = &thread;
@@ -112,14 +123,14 @@ void Fork::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   Runtime& runtime = Runtime::Get();
   ThreadState& thread = *std::exchange(state.thread, nullptr);
   StopTheWorld stop = *std::exchange(state.stop, std::nullopt);
-  Thread::AfterForkInParent();
-  runtime.interpreters().threads().head_lock().Unlock();
   // While nobody runs yet who could wait, attached, for what is held.
   for (const Subsystem& subsystem : runtime.subsystems_) {
     if (subsystem.after_fork_in_parent != nullptr) {
       subsystem.after_fork_in_parent(subsystem.context, *thread.interp());
     }
   }
+  Thread::AfterForkInParent();
+  runtime.interpreters().threads().head_lock().Unlock();
   stop.Start();
   RunCallbacks(&Callbacks::after_in_parent, /*newest_first=*/false);
 }
@@ -129,13 +140,21 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   Runtime& runtime = Runtime::Get();
   InterpreterRegistry& registry = runtime.interpreters();
   ThreadState& thread = *std::exchange(state.thread, nullptr);
+  Interpreter& own = *thread.interp();
 
   // Locks, from the bottom up: the parking lot before what parks in it (RT-39). Nothing else may run before.
   PlatformAfterForkInChild();
   ParkingLot::AfterForkInChild();
   registry.threads().ReinitAfterFork();
-  LockRankRelease(LockRank::kHeadLock);
-  LockRankRelease(LockRank::kThreadHandle);
+  LockRankForgetAfterFork();
+  // The other interpreters whose data we may not touch.
+  std::vector<Interpreter*> torn;
+  for (Interpreter* interp = registry.head(); interp != nullptr; interp = interp->next()) {
+    if (interp != &own && RanBesideUs(*interp)) torn.push_back(interp);
+  }
+  const auto is_torn = [&](const Interpreter* interp) {
+    return std::find(torn.begin(), torn.end(), interp) != torn.end();
+  };
   state.mutex.ReinitAfterFork();
   runtime.exit_functions_.AfterForkInChild();
   // Another thread may have been ending the runtime, and waiting for us to end: it is not here, and we may.
@@ -146,9 +165,15 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   Thread::AfterForkInChild();
 
   // Before any destructor runs: it may import, write and audit.
-  Interpreter& own = *thread.interp();
   for (const Subsystem& subsystem : runtime.subsystems_) {
     if (subsystem.after_fork_in_child != nullptr) subsystem.after_fork_in_child(subsystem.context, own);
+    if (subsystem.reinit_after_fork == nullptr) continue;
+    for (Interpreter* interp = registry.head(); interp != nullptr; interp = interp->next()) {
+      // The main one goes on also when it was torn.
+      if (interp != &own && (interp->is_main() || !is_torn(interp))) {
+        subsystem.reinit_after_fork(subsystem.context, *interp);
+      }
+    }
   }
 
   // The states of threads that do not exist, cleared and freed with everything working: destructors run.
@@ -156,7 +181,10 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   // And the other interpreters; of the main one only the states (it cannot go).
   for (Interpreter* interp = registry.head(); interp != nullptr;) {
     Interpreter* const next = interp->next();
-    if (interp != &own) {
+    if (is_torn(interp)) {
+      interp->threads().RemoveAllExcept(nullptr);
+      if (!interp->is_main()) registry.Abandon(interp);
+    } else if (interp != &own) {
       ThreadState* const removed = interp->threads().RemoveAllExcept(nullptr);
       ThreadState* const temporary = interp->threads().NewBound(Whence::kFini);
       PYRT_CHECK(temporary != nullptr, "PyOS_AfterFork_Child", "no memory for a thread state");

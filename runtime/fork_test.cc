@@ -234,6 +234,22 @@ TEST_F(ForkTest, B061_TheParentsGuardsAreNotTheChilds) {
   foreign.join();
 }
 
+TEST_F(ForkTest, B061_AGuardOfAnInterpreterThatTheChildEndsIsHarmless) {
+  Start();
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok());
+  InterpreterGuard guard = *InterpreterGuard::FromCurrent();
+  ThreadState::Swap(main_thread);
+  EXPECT_EQ(ForkAnd([&] {
+              if (Runtime::Get().interpreters().size() != 1) return 1;
+              guard.Close();  // asan: of memory that is gone
+              return Runtime::Finalize() == 0 ? 0 : 2;
+            }),
+            "exit 0");
+  guard.Close();
+}
+
 TEST_F(ForkTest, FK6_HandlesOfTheParentsThreadsAreDoneInTheChild) {
   Start();
   Atomic<bool> go{false};
@@ -297,6 +313,51 @@ TEST_F(ForkTest, AForkInASubinterpreterLeavesItAndTheMainOne) {
             "exit 0");
   EXPECT_EQ(Runtime::Get().interpreters().size(), 3u);
   ThreadState::Swap(main_thread);
+}
+
+// With the GIL nobody stops a thread that has a GIL of its own: what it was changing is left alone.
+TEST_F(ForkTest, AForkBesideAnInterpreterThatRuns) {
+  for (const bool main_one_runs : {false, true}) {
+    Runtime& runtime = Start();
+    ThreadState* const main_thread = ThreadState::Current();
+    InterpreterConfig config = InterpreterConfig::Isolated();
+    config.allow_fork = true;
+    const auto sub = Runtime::NewInterpreter(config);
+    ASSERT_TRUE(sub.ok());
+    Interpreter& runs = main_one_runs ? runtime.main_interpreter() : Interpreter::Get();
+    if (!main_one_runs) ThreadState::Swap(main_thread);
+    Atomic<bool> running{false};
+    Atomic<bool> end{false};
+    std::jthread busy([&] {
+      ThreadState* const own = runs.threads().NewBound();
+      own->Attach();
+      own->data().context = String::Of("of a thread that runs");
+      while (!end.load(kAcquire)) {
+        running.store(true, kRelease);
+        own->Poll();
+      }
+      InterpreterThreads::Clear(*own);
+      InterpreterThreads::DeleteCurrent();
+    });
+    {
+      DetachedScope detached;
+      ASSERT_TRUE(Eventually([&] { return running.load(kAcquire); }));
+    }
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_EQ(ForkAnd([&] {
+                  if (runtime.interpreters().size() != (main_one_runs ? 2 : 1)) return 1;
+                  if (const int failure = DoEverything(); failure != 0) return failure;
+                  return Runtime::Finalize() == 0 ? 0 : 2;
+                }),
+                "exit 0");
+    }
+    end.store(true, kRelease);
+    {
+      DetachedScope detached;
+      busy.join();
+    }
+    EXPECT_EQ(Runtime::Finalize(), 0);
+  }
 }
 
 TEST_F(ForkTest, B029_CompletePendingCallsRunInBothProcesses) {

@@ -216,6 +216,29 @@ LazyImports* LazyImportsOf(Interpreter& interp) {
   return state == nullptr ? nullptr : &state->lazy();
 }
 
+namespace {
+
+void BeforeForkStopped(void*, Interpreter& interp) PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  ImporterOf(interp)->BeforeForkStopped();
+  // Of the process: interpreters with a GIL of their own are not stopped in the GIL-enabled build.
+  TheProcess().mutex.Lock();
+  TheProcess().extensions.BeforeFork();
+}
+
+void AfterForkInParent(void*, Interpreter& interp) PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  TheProcess().extensions.AfterForkInParent();
+  TheProcess().mutex.Unlock();
+  ImporterOf(interp)->AfterForkInParent();
+}
+
+void AfterForkInChild(void*, Interpreter& interp) {
+  TheProcess().extensions.AfterForkInChild();
+  TheProcess().mutex.ReinitAfterFork();
+  ImporterOf(interp)->AfterForkInChild();
+}
+
+}  // namespace
+
 Subsystem ImportSubsystem(ImportSubsystemOptions options) {
   TheProcess().options = std::move(options);
   return {
@@ -227,9 +250,13 @@ Subsystem ImportSubsystem(ImportSubsystemOptions options) {
           },
       .clear_interpreter = &ClearInterpreter,
       .before_fork = [](void*, Interpreter& interp) { ImporterOf(interp)->BeforeForkTakeImportLock(); },
-      .before_fork_stopped = [](void*, Interpreter& interp) { ImporterOf(interp)->BeforeForkStopped(); },
-      .after_fork_in_parent = [](void*, Interpreter& interp) { ImporterOf(interp)->AfterForkInParent(); },
-      .after_fork_in_child = [](void*, Interpreter& interp) { ImporterOf(interp)->AfterForkInChild(); },
+      .before_fork_stopped = &BeforeForkStopped,
+      .after_fork_in_parent = &AfterForkInParent,
+      .after_fork_in_child = &AfterForkInChild,
+      .reinit_after_fork =
+          [](void*, Interpreter& interp) {
+            if (Importer* const importer = ImporterOf(interp)) importer->ReinitAfterFork();
+          },
   };
 }
 

@@ -126,6 +126,52 @@ TEST_F(ImportSubsystemTest, B031b_AForkWhileAnotherThreadIsInsideAModuleBody) {
   EXPECT_TRUE(importer.Import("slow").ok());
 }
 
+// What the thread was at goes with its interpreter, whose code must not wait for it meanwhile.
+TEST_F(ImportSubsystemTest, AForkWhileAnotherInterpreterIsInsideAModuleBody) {
+  static Atomic<bool> inside{false};
+  static Atomic<bool> leave{false};
+  static std::string imported;
+  inside.store(false, kRelaxed);
+  leave.store(false, kRelaxed);
+  struct Importing final : Object {
+    ~Importing() override { imported = ImporterOf(Interpreter::Get())->Import("slow").status().ToString(); }
+    const char* TypeName() const override { return "Importing"; }
+  };
+  Start();
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok());
+  Interpreter& interp = Interpreter::Get();
+  ImporterOf(interp)->set_meta_path(List::Of({MakeRef<BodyFinder>([] {
+    if (Runtime::Get().interpreters().IsMainThread()) return absl::OkStatus();
+    inside.store(true, kRelease);
+    DetachedScope detached;
+    while (!leave.load(kAcquire)) YieldCpu();
+    return absl::OkStatus();
+  })}));
+  ThreadState::Swap(main_thread);
+  std::jthread importing([&] {
+    ThreadState* const own = interp.threads().NewBound();
+    own->Attach();
+    own->data().context = MakeRef<Importing>();
+    EXPECT_TRUE(ImporterOf(interp)->Import("slow").ok());
+    InterpreterThreads::Clear(*own);
+    InterpreterThreads::DeleteCurrent();
+  });
+  {
+    DetachedScope detached;
+    ASSERT_TRUE(Eventually([] { return inside.load(kAcquire); }));
+  }
+  EXPECT_EQ(ForkAnd([] {
+              if (imported != "OK") return 1;
+              return Runtime::Finalize() == 0 ? 0 : 2;
+            }),
+            "exit 0");
+  leave.store(true, kRelease);
+  DetachedScope detached;
+  importing.join();
+}
+
 TEST_F(ImportSubsystemTest, B101_AForkInsideAModuleBodyMayGoOnInBothProcesses) {
   std::string ended;
   Importer* importer = nullptr;

@@ -111,8 +111,8 @@ TEST(LifecycleStressTest, AThousandLivesDoNotGrow) {
 // Threads that hang for ever are what CPython has too: each keeps its stack. Nothing else of the lives may stay, as
 // soon as the last thread of a life has noticed its end.
 TEST(LifecycleStressTest, B138_AThousandLivesWithDaemonAndForeignThreadsAlive) {
-  const int lives = kTsan ? 60 : 1000;
-  EXPECT_EQ(InChild([lives] {
+  constexpr int kLives = kTsan ? 60 : 1000;
+  EXPECT_EQ(InChild([] {
               ArmWatchdog(240);
               static Atomic<bool> stop{false};
               static Atomic<bool> never{false};
@@ -134,8 +134,8 @@ TEST(LifecycleStressTest, B138_AThousandLivesWithDaemonAndForeignThreadsAlive) {
               long at_start = 0;
               int result = 0;
               size_t most_lost = 0;
-              for (int life = 0; life < lives && result == 0; ++life) {
-                if (life == lives / 5) at_start = ResidentKilobytes();
+              for (int life = 0; life < kLives && result == 0; ++life) {
+                if (life == kLives / 5) at_start = ResidentKilobytes();
                 Runtime& runtime = Start();
                 runtime.main_interpreter().gil().set_interval(100);
                 // A daemon that is running when the end comes, or has not even begun to.
@@ -163,7 +163,7 @@ TEST(LifecycleStressTest, B138_AThousandLivesWithDaemonAndForeignThreadsAlive) {
                 most_lost = std::max(most_lost, runtime.interpreters().lost());
                 if (Runtime::Finalize() != 0) result = 3;
               }
-              sleepers_up_to.store(lives, kRelease);
+              sleepers_up_to.store(kLives, kRelease);
               stop.store(true, kRelaxed);
               ensurer.join();
               if (result != 0) return result;
@@ -177,7 +177,7 @@ TEST(LifecycleStressTest, B138_AThousandLivesWithDaemonAndForeignThreadsAlive) {
                 return 5;
               }
               // But for the handles and records of daemons, which never return from their bodies.
-              const int daemons = lives + (lives + 7) / 8;
+              const int daemons = kLives + (kLives + 7) / 8;
               if (live_states.load(kRelaxed) > 2 * daemons) {
                 std::fprintf(stderr, "%d blocks of %d daemons\n", live_states.load(kRelaxed), daemons);
                 return 6;

@@ -37,13 +37,16 @@ struct Subsystem {
   // Once, after the main interpreter was cleared; the current thread state still exists. Audit hooks go here.
   void (*finalize_process)(void* context) = nullptr;
 
-  // Around fork, attached. `before_fork` may block and detach (import lock); the others may not fail, nor block. Locks
-  // that threads hold or wait for while attached are taken and given back in the stopped world: taken before, they would
-  // keep it from stopping. In the child it comes before the states of the parent's threads are cleared.
+  // Around fork, attached, for the interpreter that forks. `before_fork` may block and detach (import lock); the others
+  // may not fail, nor wait for long: they hold the head lock. Locks that threads hold or wait for while attached are
+  // taken and given back in the stopped world: taken before, they would keep it from stopping. In the child all is put
+  // in order before the states of the parent's threads are cleared; `reinit_after_fork` for each other interpreter,
+  // which may be half made or half ended, and whose threads were stopped or detached.
   void (*before_fork)(void* context, Interpreter& interp) = nullptr;
   void (*before_fork_stopped)(void* context, Interpreter& interp) = nullptr;
   void (*after_fork_in_parent)(void* context, Interpreter& interp) = nullptr;
   void (*after_fork_in_child)(void* context, Interpreter& interp) = nullptr;
+  void (*reinit_after_fork)(void* context, Interpreter& interp) = nullptr;
 
   // Raises the audit event; a failure refuses what is audited. Attached. CPython: PySys_Audit.
   absl::Status (*audit)(void* context, const char* event, Args arguments) = nullptr;

@@ -101,6 +101,10 @@ Subsystem SysSubsystem(SysSubsystemOptions options) {
             TheState().hooks.ReinitAfterFork();
             SysModule::Of(interp)->ReinitAfterFork();
           },
+      .reinit_after_fork =
+          [](void*, Interpreter& interp) {
+            if (SysModule* const sys = SysModule::Of(interp)) sys->ReinitAfterFork();
+          },
       .audit = &RaiseAuditEvent,
       .unraisable = &ShowUnraisable,
       .warn = &ShowWarning,

@@ -21,7 +21,7 @@ InterpreterView InterpreterView::FromCurrent() {
 }
 
 InterpreterGuard::InterpreterGuard(InterpreterLink* link)
-    : link_(link), generation_(link->guards->generation()) {}
+    : link_(link), generation_(FinalizationGuards::generation()) {}
 
 absl::StatusOr<InterpreterGuard> InterpreterGuard::FromCurrent() {
   InterpreterLink& link = ThreadState::Get("PyInterpreterGuard_FromCurrent").link();

@@ -4,8 +4,7 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
-void FinalizationGuards::Release(uint32_t generation) {
-  if (generation != generation_) return;
+void FinalizationGuards::Release() {
   const uint32_t before = word_.fetch_sub(kOne, kRelease);
   PYRT_CHECK(before != kClosed && before >= kOne, "PyInterpreterGuard_Close",
              "there is no finalization guard to give up (the counter was %#x)", before);

@@ -38,10 +38,15 @@ class FinalizationGuards {
   }
 
   // Release: all that was done under the guard happens before CloseIfNone returns true. The finalizer may
-  // free this object as soon as the count is 0; only the address is used afterwards. `generation` is what
-  // generation() was when the guard was acquired: a guard from before a fork is the parent's, and gives up nothing.
-  void Release(uint32_t generation);
-  uint32_t generation() const { return generation_; }
+  // free this object as soon as the count is 0; only the address is used afterwards.
+  void Release();
+
+  // Counts forks on the way to this process. A guard of an earlier generation is the parent's and gives up nothing:
+  // its interpreter may have been ended by the child, and this object freed.
+  static uint32_t generation() { return generation_; }
+  // In a forked child, which has none of its parent's guards though the objects that stand for them are still there;
+  // then Reopen() each interpreter's.
+  static void ForgetAfterFork() { ++generation_; }
 
   // The finalizer: true, and TryAcquire fails from now on, if there is no guard.
   [[nodiscard]] bool CloseIfNone() {
@@ -59,19 +64,14 @@ class FinalizationGuards {
 
   // There is none, and there may be again.
   void Reopen() { word_.store(0, kRelaxed); }
-  // A forked child has none of the parent's guards, though the objects that stand for them are still there.
-  void ReopenAfterFork() {
-    Reopen();
-    ++generation_;
-  }
 
  private:
   static constexpr uint32_t kWaiting = 1;
   static constexpr uint32_t kOne = 2;
   static constexpr uint32_t kClosed = UINT32_MAX;
 
+  static inline constinit uint32_t generation_ = 0;  // written by the only thread of a forked child
   Atomic<uint32_t> word_{0};
-  uint32_t generation_ = 0;  // written by the only thread of a forked child
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

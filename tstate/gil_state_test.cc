@@ -322,7 +322,7 @@ TEST_F(GilStateDeathTest, ReleaseWithoutAStateIsFatal) {
 }
 
 TEST_F(GilStateDeathTest, AGuardThatDoesNotExistCannotBeGivenUp) {
-  EXPECT_DEATH(main_.guards.Release(0), "there is no finalization guard to give up");
+  EXPECT_DEATH(main_.guards.Release(), "there is no finalization guard to give up");
 }
 
 }  // namespace

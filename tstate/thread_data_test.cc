@@ -98,12 +98,13 @@ int Recurse(RecursionCounter& counter, int depth, absl::Status* status);
 int (*volatile recurse)(RecursionCounter&, int, absl::Status*) = &Recurse;
 
 int Recurse(RecursionCounter& counter, int depth, absl::Status* status) {
-  volatile char frame[4096];
-  frame[0] = 1;
+  char frame[4096];
+  asm volatile("" : : "r"(frame) : "memory");  // all of it is needed, as far as the compiler knows
   *status = counter.CheckNativeStack(" in test");
   if (!status->ok() || depth == 100'000) return depth;
   const int deepest = recurse(counter, depth + 1, status);
-  return deepest + frame[0] - 1;
+  asm volatile("" : : "r"(frame) : "memory");
+  return deepest;
 }
 
 TEST(RecursionTest, NativeRecursionStopsBeforeTheStackEnds) {

@@ -282,6 +282,7 @@ void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone)
     if (!threads_are_gone) {
       threads.lost_states_.fetch_add(1, kRelaxed);
       thread.set_deleter(&FreeLost);
+      if (thread.thread_id() == CurrentThreadIdent()) thread.KeepUntilThreadExit();
     }
     thread.DecRef(threads_are_gone ? 2 : 1);
   }

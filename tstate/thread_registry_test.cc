@@ -219,6 +219,19 @@ TEST_F(ThreadRegistryTest, DestructorsRunWithoutTheHeadLock) {
   EXPECT_EQ(seen, 1u);
 }
 
+TEST_F(ThreadRegistryTest, AThreadKeepsItsOwnRemovedStateUntilItEnds) {
+  // Frames of the thread may still name it: the interpreter must stay for as long.
+  std::jthread([&] {
+    TestThread finalizer(interpreter_);
+    ThreadState* const own = interpreter_.threads.NewBound();
+    InterpreterThreads::DeleteRemoved(interpreter_.threads.RemoveAllExcept(&*finalizer, /*shut_down=*/true),
+                                      /*threads_are_gone=*/false);
+    EXPECT_EQ(interpreter_.threads.lost_states(), 1);
+    EXPECT_TRUE(own->status().finalized);
+  }).join();
+  EXPECT_EQ(interpreter_.threads.lost_states(), 0);
+}
+
 TEST_F(ThreadRegistryTest, B066_ClearWarnsAboutAStateInUse) {
   TestThread self(interpreter_);
   interpreter_.threads.link().verbose = true;

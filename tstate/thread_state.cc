@@ -36,25 +36,29 @@ ThreadState::~ThreadState() {
   if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
 }
 
-namespace {
+// What a thread does at its end with the states that nobody but it may let go.
+struct ThreadState::ThreadExit {
+  ThreadState* kept = nullptr;  // chained by next_
 
-// The end of an OS thread: a state that another thread has deleted meanwhile is still slot B here.
-struct ThreadExit {
-  bool armed = false;
   ~ThreadExit() {
+    // A state that another thread has deleted meanwhile is still slot B here.
     ThreadState* const last = std::exchange(gilstate_thread_state, nullptr);
     if (last != nullptr && last->status().finalized) last->DecRef();
+    while (kept != nullptr) std::exchange(kept, kept->next_)->DecRef();
+  }
+
+  // Of the calling thread, which runs the destructor from now on.
+  static ThreadExit& Armed() {
+    static thread_local ThreadExit thread_exit;
+    return thread_exit;
   }
 };
 
-void ArmThreadExit() {
-  if constexpr (!kDetsched) {  // a fiber is not a thread of the operating system
-    static thread_local ThreadExit thread_exit;
-    thread_exit.armed = true;
-  }
+void ThreadState::KeepUntilThreadExit() {
+  if constexpr (kDetsched) return;  // a fiber is not a thread of the operating system
+  ThreadExit& thread_exit = ThreadExit::Armed();
+  next_ = std::exchange(thread_exit.kept, this);
 }
-
-}  // namespace
 
 void ThreadState::Bind() {
   const ThreadStatus before = status();
@@ -65,7 +69,7 @@ void ThreadState::Bind() {
   owner_status_.Set(internal::kBound);
   if (link_.brc != nullptr) link_.brc->Register(data_.brc, thread_id(), breaker_);
   if (gilstate_thread_state == nullptr) BindGilState();
-  ArmThreadExit();
+  if constexpr (!kDetsched) ThreadExit::Armed();
 }
 
 void ThreadState::BindGilState() {
@@ -208,7 +212,8 @@ void ThreadState::NoCurrentThread(const char* function) {
 // --- Guards, of which a state may own one
 
 void InterpreterGuard::Close() {
-  if (InterpreterLink* const link = std::exchange(link_, nullptr)) link->guards->Release(generation_);
+  InterpreterLink* const link = std::exchange(link_, nullptr);
+  if (link != nullptr && generation_ == FinalizationGuards::generation()) link->guards->Release();
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -276,6 +276,11 @@ class alignas(64) ThreadState {
       AcknowledgeStop();
   }
 
+  // Of a state that is deleted, but that frames of its thread, which is the caller, may still name: they hang
+  // when they come back to it, or else the thread's end gives its reference up.
+  struct ThreadExit;
+  void KeepUntilThreadExit();
+
   void CancelAttach();
   void ClearData();
   [[gnu::cold]] void AttachSlow();
@@ -317,7 +322,8 @@ class alignas(64) ThreadState {
   Atomic<int32_t> references_{2};
   void (*deleter_)(ThreadState*) = nullptr;
 
-  // The list of the interpreter's states, guarded by the head lock of the registry.
+  // The list of the interpreter's states, guarded by the head lock of the registry; later of the states that
+  // were removed together, or that their thread keeps until it ends.
   ThreadState* previous_ = nullptr;
   ThreadState* next_ = nullptr;
   bool listed_ = false;

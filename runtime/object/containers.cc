@@ -102,19 +102,19 @@ absl::StatusOr<std::string> List::Repr() const {
 
 size_t Dict::size() const {
   MutexLock lock(mutex_);
-  return index_.size();
+  return size_;
 }
 
 Ref<Object> Dict::Get(std::string_view key) const {
   MutexLock lock(mutex_);
-  const auto found = index_.find(std::string(key));
-  return found == index_.end() ? nullptr : items_[found->second].second;
+  const size_t at = FindLocked(key);
+  return at == items_.size() ? nullptr : items_[at].second;
 }
 
 std::vector<Dict::Item> Dict::Snapshot() const {
   std::vector<Item> result;
   MutexLock lock(mutex_);
-  result.reserve(index_.size());
+  result.reserve(size_);
   for (const Item& item : items_) {
     if (item.second) result.push_back(item);
   }
@@ -124,12 +124,9 @@ std::vector<Dict::Item> Dict::Snapshot() const {
 void Dict::Set(std::string_view key, Ref<Object> value) {
   PYRT_CHECK(value, "Dict::Set", "the value for \"%.*s\" is null", static_cast<int>(key.size()), key.data());
   MutexLock lock(mutex_);
-  const auto [entry, is_new] = index_.try_emplace(std::string(key), items_.size());
-  if (is_new) {
-    items_.emplace_back(entry->first, std::move(value));
-  } else {
-    swap(items_[entry->second].second, value);
-  }
+  const size_t at = FindLocked(key);
+  if (at == items_.size()) return AddLocked(key, std::move(value));
+  swap(items_[at].second, value);
   // The replaced object, now in `value`, is released with the parameters, after the lock.
 }
 
@@ -137,31 +134,61 @@ Ref<Object> Dict::SetDefault(std::string_view key, Ref<Object> value) {
   PYRT_CHECK(value, "Dict::SetDefault", "the value for \"%.*s\" is null", static_cast<int>(key.size()),
              key.data());
   MutexLock lock(mutex_);
-  const auto [entry, is_new] = index_.try_emplace(std::string(key), items_.size());
-  if (is_new) items_.emplace_back(entry->first, std::move(value));
-  return items_[entry->second].second;
+  const size_t at = FindLocked(key);
+  if (at == items_.size()) AddLocked(key, std::move(value));
+  return items_[at].second;
 }
 
 Ref<Object> Dict::Pop(std::string_view key) {
   MutexLock lock(mutex_);
-  const auto found = index_.find(std::string(key));
-  if (found == index_.end()) return nullptr;
-  Ref<Object> value = std::move(items_[found->second].second);
-  index_.erase(found);
-  if (items_.size() > 8 && items_.size() > 2 * index_.size()) CompactLocked();
+  const size_t at = FindLocked(key);
+  if (at == items_.size()) return nullptr;
+  Ref<Object> value = std::move(items_[at].second);
+  --size_;
+  if (index_ == nullptr) {
+    items_.erase(items_.begin() + static_cast<std::ptrdiff_t>(at));
+  } else {
+    index_->erase(index_->find(key));
+    if (items_.size() > 2 * size_) ReindexLocked();
+  }
   return value;
-}
-
-void Dict::CompactLocked() {
-  std::erase_if(items_, [](const Item& item) { return !item.second; });
-  for (size_t i = 0; i < items_.size(); ++i) index_[items_[i].first] = i;
 }
 
 void Dict::Clear() {
   std::vector<Item> old;  // outlives the lock
   MutexLock lock(mutex_);
   items_.swap(old);
-  index_.clear();
+  index_.reset();
+  size_ = 0;
+}
+
+size_t Dict::FindLocked(std::string_view key) const {
+  if (index_ != nullptr) {
+    const auto found = index_->find(key);
+    return found == index_->end() ? items_.size() : found->second;
+  }
+  size_t at = 0;
+  while (at < items_.size() && items_[at].first != key) ++at;
+  return at;
+}
+
+void Dict::AddLocked(std::string_view key, Ref<Object> value) {
+  items_.emplace_back(key, std::move(value));
+  ++size_;
+  if (index_ != nullptr) {
+    index_->emplace(key, items_.size() - 1);
+  } else if (size_ >= kIndexedFrom) {
+    ReindexLocked();
+  }
+}
+
+// Without holes, and with an index if there are enough names.
+void Dict::ReindexLocked() {
+  std::erase_if(items_, [](const Item& item) { return !item.second; });
+  index_.reset();
+  if (size_ < kIndexedFrom) return;
+  index_ = std::make_unique<Index>();
+  for (size_t i = 0; i < items_.size(); ++i) index_->emplace(items_[i].first, i);
 }
 
 absl::StatusOr<std::string> Dict::Repr() const {

@@ -14,6 +14,8 @@
 #define PYRT_RUNTIME_OBJECT_CONTAINERS_H_
 
 #include <cstddef>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -61,7 +63,8 @@ class Dict final : public Object {
   using Item = std::pair<std::string, Ref<Object>>;
 
   static bool IsKind(ObjectKind kind) { return kind == ObjectKind::kDict; }
-  static Ref<Dict> New() { return Ref<Dict>::Adopt(new Dict); }
+  // With room for `capacity` names; more may come.
+  static Ref<Dict> New(size_t capacity = 0) { return Ref<Dict>::Adopt(new Dict(capacity)); }
 
   size_t size() const;
   // The value, or null when there is none.
@@ -82,14 +85,29 @@ class Dict final : public Object {
   absl::StatusOr<bool> IsTrue() const override { return size() != 0; }
 
  private:
-  Dict() : Object(ObjectKind::kDict) {}
+  explicit Dict(size_t capacity) : Object(ObjectKind::kDict) { items_.reserve(capacity); }
 
-  // Removed items leave a hole (null value) until the holes outnumber the items.
-  void CompactLocked() PYRT_REQUIRES(mutex_);
+  // By name, without making a string of it.
+  struct HashOfName {
+    using is_transparent = void;
+    size_t operator()(std::string_view name) const { return std::hash<std::string_view>()(name); }
+  };
+  using Index = std::unordered_map<std::string, size_t, HashOfName, std::equal_to<>>;
+
+  // Up to here a search through the names is as fast as an index, which would be three quarters of the memory of a
+  // module that has little but its dunder names.
+  static constexpr size_t kIndexedFrom = 9;
+
+  // Where in items_, or items_.size().
+  size_t FindLocked(std::string_view key) const PYRT_REQUIRES(mutex_);
+  void AddLocked(std::string_view key, Ref<Object> value) PYRT_REQUIRES(mutex_);
+  void ReindexLocked() PYRT_REQUIRES(mutex_);
 
   mutable Mutex mutex_;
+  size_t size_ PYRT_GUARDED_BY(mutex_) = 0;
+  // With an index, removed items leave a hole (null value) until the holes outnumber the items.
   std::vector<Item> items_ PYRT_GUARDED_BY(mutex_);
-  std::unordered_map<std::string, size_t> index_ PYRT_GUARDED_BY(mutex_);
+  std::unique_ptr<Index> index_ PYRT_GUARDED_BY(mutex_);
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <utility>
@@ -77,6 +79,43 @@ TEST(DictTest, ManyRemovalsCompactWithoutLosingOrder) {
     EXPECT_EQ(key, std::to_string(expected));
     EXPECT_EQ(dict->Get(key), Int::Of(expected));
     expected += 10;
+  }
+}
+
+// Small dictionaries have no index: against a model, at sizes around the one where it comes and goes.
+TEST(DictTest, AgreesWithAModelWhileItGrowsAndShrinks) {
+  Ref<Dict> dict = Dict::New();
+  std::vector<std::pair<std::string, int>> model;
+  uint32_t random = 1;
+  for (int i = 0; i < 20'000; ++i) {
+    random = random * 1664525 + 1013904223;
+    const std::string key = "name" + std::to_string(random >> 16 & 15);
+    const bool grows = (i / 200) % 2 == 0;
+    const auto at =
+        std::find_if(model.begin(), model.end(), [&](const auto& item) { return item.first == key; });
+    if ((random >> 24 & 3) == 0 ? grows : !grows) {
+      const Ref<Object> popped = dict->Pop(key);
+      ASSERT_EQ(popped == nullptr, at == model.end()) << i;
+      if (popped) {
+        ASSERT_EQ(As<Int>(popped)->value(), at->second) << i;
+      }
+      if (at != model.end()) model.erase(at);
+    } else {
+      dict->Set(key, Int::Of(i));
+      if (at == model.end()) {
+        model.emplace_back(key, i);
+      } else {
+        at->second = i;
+      }
+    }
+    ASSERT_EQ(dict->size(), model.size());
+    const std::vector<Dict::Item> items = dict->Snapshot();
+    ASSERT_EQ(items.size(), model.size());
+    for (size_t n = 0; n < items.size(); ++n) {
+      ASSERT_EQ(items[n].first, model[n].first) << i;
+      ASSERT_EQ(As<Int>(items[n].second)->value(), model[n].second) << i;
+      ASSERT_EQ(dict->Get(items[n].first), items[n].second) << i;
+    }
   }
 }
 

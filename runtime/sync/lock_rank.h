@@ -67,6 +67,9 @@ inline void LockRankRelease(LockRank rank) {
     internal::held_lock_ranks = internal::held_lock_ranks & ~(uint64_t{1} << static_cast<int>(rank));
 }
 
+// In a forked child: the locks that were held across the fork are not given up, but made anew.
+inline void LockRankForgetAfterFork() { internal::held_lock_ranks = 0; }
+
 // True in a debug build while this thread holds a lock of `rank`; always true in a release build, so that it
 // serves in assertions.
 inline bool LockRankHeld(LockRank rank) {
