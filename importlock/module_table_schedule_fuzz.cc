@@ -44,7 +44,10 @@ struct World {
     DETSCHED_CHECK(table.size() == static_cast<size_t>(versions.Count() + others));
     DETSCHED_CHECK(table.Snapshot().size() == table.size());
     table.Clear();
-    if constexpr (!kGilEnabled) DETSCHED_CHECK(interpreter.delayed.Collect() == 0);
+    if constexpr (!kGilEnabled) {
+      interpreter.delayed.Collect();
+      DETSCHED_CHECK(interpreter.delayed.waiting() == 0);
+    }
     DETSCHED_CHECK(Version::alive == 0);
   }
 

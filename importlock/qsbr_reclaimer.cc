@@ -32,12 +32,12 @@ void QsbrReclaimer::Retire(void* object, void (*free)(void* object)) {
   if (full) Collect();
 }
 
-size_t QsbrReclaimer::Collect() {
+void QsbrReclaimer::Collect() {
   for (;;) {
     Retired* retired;
     {
       const MutexLock lock(mutex_);
-      if (first_ == nullptr || !qsbr_.Poll(first_->goal)) return size_;
+      if (first_ == nullptr || !qsbr_.Poll(first_->goal)) return;
       retired = first_;
       first_ = retired->next;
       --size_;

@@ -31,9 +31,12 @@ class QsbrReclaimer final : public Reclaimer {
   void Retire(void* object, void (*free)(void* object)) override;
   void FreeAll() override;
 
-  // Frees what no reader can see any more; the retirement queue of a quiet program. Attached, at a point
-  // where the caller holds no pointer into a table. Returns how many objects still wait.
-  size_t Collect();
+  void Collect() override;
+  // How many objects still wait.
+  size_t waiting() const {
+    const MutexLock lock(mutex_);
+    return size_;
+  }
 
  private:
   struct Retired {
@@ -44,7 +47,7 @@ class QsbrReclaimer final : public Reclaimer {
   };
 
   Qsbr& qsbr_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   Retired* first_ PYRT_GUARDED_BY(mutex_) = nullptr;  // in the order of goals
   Retired* last_ PYRT_GUARDED_BY(mutex_) = nullptr;
   size_t size_ PYRT_GUARDED_BY(mutex_) = 0;

@@ -17,6 +17,9 @@ class Reclaimer {
   // Calls free(object) now or later, attached, with no runtime lock held: it may run destructors of the host.
   // `object` is unlinked already. Call with no lock held.
   virtual void Retire(void* object, void (*free)(void* object)) = 0;
+  // Frees what no reader can see any more, of what still waits. Attached, at a point where the caller holds no pointer
+  // into a table.
+  virtual void Collect() {}
   // Frees everything that was retired, because there are no readers but the caller any more: at the end of an
   // interpreter, attached, where the caller holds no pointer into a table.
   virtual void FreeAll() {}

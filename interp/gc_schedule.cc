@@ -52,6 +52,7 @@ int64_t GcSchedule::CollectNow(int generation) {
     next.store(next.load(kRelaxed) + 1, kRelaxed);  // one collection at a time
   }
   const int64_t survivors = collector_.collect(collector_.context, generation);
+  if (afterwards_ != nullptr) afterwards_(afterwards_context_);
   if (generation == kGenerations - 1) {
     long_lived_total_.store(survivors, kRelaxed);
     long_lived_pending_.store(0, kRelaxed);

@@ -56,6 +56,11 @@ class GcSchedule {
   // Without one nothing is ever scheduled. Before threads run, or with the world stopped.
   void SetCollector(const Collector& collector) { collector_ = collector; }
   bool has_collector() const { return collector_.collect != nullptr; }
+  // What follows each collection on its thread. Before threads run.
+  void SetAfterwards(void (*afterwards)(void* context), void* context) {
+    afterwards_ = afterwards;
+    afterwards_context_ = context;
+  }
 
   // The host has allocated or freed an object that its collector tracks. `self` is the calling thread's word;
   // `raising`: an exception is being raised on it, and a collection would disturb it (EB-49). Attached.
@@ -116,6 +121,8 @@ class GcSchedule {
   int64_t CollectNow(int generation);
 
   Collector collector_;
+  void (*afterwards_)(void* context) = nullptr;
+  void* afterwards_context_ = nullptr;
   std::array<Atomic<int32_t>, kGenerations> counts_;
   std::array<Atomic<int32_t>, kGenerations> thresholds_{Atomic<int32_t>(kDefaultThresholds[0]),
                                                         Atomic<int32_t>(kDefaultThresholds[1]),

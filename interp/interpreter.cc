@@ -16,7 +16,9 @@ Interpreter::Interpreter(InterpreterRegistry& registry, int64_t id, InterpreterW
       id_(id),
       whence_(whence),
       calls_({.limits = PendingCalls::kInterpreterLimits, .raise = &RaiseCalls, .context = this}),
-      call_handler_(&calls_, id == 0 ? &registry.main_calls_ : nullptr) {}
+      call_handler_(&calls_, id == 0 ? &registry.main_calls_ : nullptr) {
+  gc_.SetAfterwards([](void* interp) { static_cast<Interpreter*>(interp)->ProcessDelayed(); }, this);
+}
 
 Interpreter::~Interpreter() = default;
 
@@ -115,6 +117,16 @@ bool Interpreter::MergeReferencesOf(uint64_t owner) {
   thread->DecRef();
   brc()->Destroy(dead);
   return true;
+}
+
+void Interpreter::ProcessDelayed() {
+  if constexpr (!kGilEnabled) {
+    ThreadState& thread = ThreadState::Get("_PyMem_ProcessDelayed");
+    thread.ReportQuiescent();
+    static_cast<void>(thread.data().delayed_frees.Process(threads().qsbr(), thread.qsbr_slot()));
+    const InterpreterHooks& hooks = registry_.hooks();
+    if (hooks.process_delayed != nullptr) hooks.process_delayed(hooks.context, *this);
+  }
 }
 
 absl::Status Interpreter::SetRunningMain(ThreadState& thread) {

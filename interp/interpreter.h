@@ -167,6 +167,11 @@ class Interpreter {
   void* object_memory() const { return object_memory_.load(kAcquire); }
   void set_object_memory(void* memory) { object_memory_.store(memory, kRelease); }
 
+  // Frees what lock-free readers could still have seen when it was unlinked, as far as they have been quiescent since.
+  // After each collection; a host without a collector calls it now and then. Attached; the caller holds no pointer into
+  // a table; runs destructors. CPython: _PyMem_ProcessDelayed, process_delayed_frees.
+  void ProcessDelayed();
+
   GcSchedule& gc() { return gc_; }
   AtExit& at_exit() { return at_exit_; }
 

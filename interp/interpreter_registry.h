@@ -46,6 +46,8 @@ struct InterpreterHooks {
   // event.
   void (*merge_references)(void* context, ThreadState& thread) = nullptr;
   void (*sweep_executors)(void* context, ThreadState& thread) = nullptr;
+  // Interpreter::ProcessDelayed (GIL-disabled build), for what is not queued with the thread.
+  void (*process_delayed)(void* context, Interpreter& interp) = nullptr;
   // Inside Interpreter::Clear, when the thread states are cleared and the tables are not: whoever keeps objects
   // for the interpreter gives them up.
   void (*clear)(void* context, Interpreter& interp) = nullptr;

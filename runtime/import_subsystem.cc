@@ -165,6 +165,7 @@ class ImportState final : public Object {
   Importer& importer() { return *importer_; }
   NativeModules& native() { return native_; }
   LazyImports& lazy() { return lazy_; }
+  Reclaimer& reclaimer() { return reclaimer_.reclaimer; }
 
  private:
   const ImportSubsystemOptions options_;  // of this life of the runtime
@@ -256,6 +257,10 @@ Subsystem ImportSubsystem(ImportSubsystemOptions options) {
       .reinit_after_fork =
           [](void*, Interpreter& interp) {
             if (Importer* const importer = ImporterOf(interp)) importer->ReinitAfterFork();
+          },
+      .process_delayed =
+          [](void*, Interpreter& interp) {
+            if (ImportState* const state = StateOf(interp)) state->reclaimer().Collect();
           },
   };
 }

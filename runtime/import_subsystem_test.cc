@@ -126,6 +126,25 @@ TEST_F(ImportSubsystemTest, B031b_AForkWhileAnotherThreadIsInsideAModuleBody) {
   EXPECT_TRUE(importer.Import("slow").ok());
 }
 
+// Readers of the table take no lock, so that in the GIL-disabled build a removed module dies later than it is removed:
+// at the next collection at the latest.
+TEST_F(ImportSubsystemTest, ARemovedModuleDiesWithTheNextCollection) {
+  struct Mourner final : Object {
+    explicit Mourner(bool* the_dead) : dead(the_dead) {}
+    ~Mourner() override { *dead = true; }
+    const char* TypeName() const override { return "Mourner"; }
+    bool* const dead;
+  };
+  bool dead = false;
+  Importer& importer = Start();
+  Interpreter::Get().gc().SetCollector({.collect = [](void*, int) { return int64_t{0}; }});
+  ASSERT_TRUE(importer.Import("m").value()->SetAttr("mourner", MakeRef<Mourner>(&dead)).ok());
+  EXPECT_TRUE(importer.modules().Remove("m"));
+  EXPECT_EQ(dead, kGilEnabled);
+  EXPECT_TRUE(Interpreter::Get().gc().Collect(0).ok());
+  EXPECT_TRUE(dead);
+}
+
 // What the thread was at goes with its interpreter, whose code must not wait for it meanwhile.
 TEST_F(ImportSubsystemTest, AForkWhileAnotherInterpreterIsInsideAModuleBody) {
   static Atomic<bool> inside{false};

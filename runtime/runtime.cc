@@ -177,6 +177,12 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
             const RuntimeOptions& host = static_cast<Runtime*>(context)->options_;
             if (host.sweep_executors != nullptr) host.sweep_executors(host.context, thread);
           },
+      .process_delayed =
+          [](void* context, Interpreter& interp) {
+            for (const Subsystem& subsystem : static_cast<Runtime*>(context)->subsystems_) {
+              if (subsystem.process_delayed != nullptr) subsystem.process_delayed(subsystem.context, interp);
+            }
+          },
       .clear =
           [](void* context, Interpreter& interp) {
             const std::vector<Subsystem>& subsystems = static_cast<Runtime*>(context)->subsystems_;
@@ -233,9 +239,7 @@ void Runtime::Undo(ThreadState* thread) {
   process_phase.preinitialized.store(false, kRelaxed);
   if (thread == nullptr) return;
   registry_.signals().RestoreDefaults();
-  Interpreter& interp = *thread->interp();
-  TearDown(interp, *thread);
-  registry_.Delete(&interp);
+  EndClaimed(*thread);
 }
 
 // ---- Interpreters
@@ -265,9 +269,12 @@ absl::StatusOr<ThreadState*> Runtime::NewInterpreter(const InterpreterConfig& co
       interp.Unclaim();
       return thread;
     }
-    runtime.TearDown(interp, *thread);
   }
-  runtime.registry_.Delete(&interp);
+  if (thread == nullptr) {
+    runtime.registry_.Delete(&interp);
+  } else {
+    runtime.EndClaimed(*thread);  // with the threads that a subsystem has started
+  }
   if (creator != nullptr) creator->Attach();
   return status;
 }

@@ -2,7 +2,9 @@
 
 #include <signal.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -33,6 +35,7 @@ struct Recorder {
   std::vector<std::string> warnings;
   std::vector<std::string> unraisable;
   std::string fail_at;
+  std::function<void()> in_main;
   bool record = true;
 
   absl::Status Step(const std::string& step, Interpreter* interp = nullptr) {
@@ -55,6 +58,7 @@ class RuntimeTest : public testing::Test {
           .init_main =
               [](void*, Interpreter& interp) {
                 EXPECT_FALSE(interp.is_main() && Runtime::IsInitialized()) << "RT-12";
+                if (recorder.in_main) recorder.in_main();
                 return recorder.Step("main", &interp);
               },
           .flush = [](void*, Interpreter& interp) { return recorder.Step("flush", &interp).ok(); },
@@ -385,6 +389,54 @@ TEST_F(RuntimeTest, B134_LiveSubinterpretersAreEndedBeforeThePointOfNoReturnWith
                           "atexit initialized 1", "modules 1", "cpython.PyInterpreterState_Clear", "clear 1",
                           "flush 0", "modules 0", "flush 0", "cpython.PyInterpreterState_Clear", "clear 0",
                           "process"));
+}
+
+// What a subsystem has started before another one fails ends as at the end of any interpreter.
+TEST_F(RuntimeTest, AFailedStartOrCreationEndsItsThreads) {
+  Atomic<int> ended{0};
+  int exit_callbacks = 0;
+  const auto in_main = [&] {
+    EXPECT_TRUE(Interpreter::Get().at_exit().Register(Callback([&] { ++exit_callbacks; })).ok());
+    const auto start = [](Thread::Body body, bool daemon) {
+      EXPECT_TRUE(Thread::Start(std::move(body), {.daemon = daemon}).ok());
+    };
+    start(
+        [&] {
+          {
+            DetachedScope detached;
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+          }
+          ended.fetch_add(1, kRelaxed);
+          return absl::OkStatus();
+        },
+        /*daemon=*/false);
+    start(
+        [] {
+          for (;;) {
+            DetachedScope detached;
+            YieldCpu();
+          }
+          return absl::OkStatus();
+        },
+        /*daemon=*/true);
+  };
+  recorder.in_main = in_main;
+  recorder.fail_at = "main";
+  EXPECT_EQ(Runtime::Initialize().status().message(), "main fails");
+  EXPECT_EQ(ended.load(kRelaxed), 1);
+  EXPECT_EQ(exit_callbacks, 1);
+  recorder = Recorder();
+
+  Runtime& runtime = Start();
+  ThreadState* const creator = ThreadState::Current();
+  recorder.in_main = in_main;
+  recorder.fail_at = "main";
+  EXPECT_EQ(Runtime::NewInterpreter(InterpreterConfig::Legacy()).status().message(), "main fails");
+  EXPECT_EQ(ended.load(kRelaxed), 2);
+  EXPECT_EQ(exit_callbacks, 2);
+  EXPECT_EQ(runtime.interpreters().size(), 1u);
+  EXPECT_EQ(ThreadState::Current(), creator);
+  recorder = Recorder();
 }
 
 TEST_F(RuntimeTest, B036_TheLastIdReferenceEndsALinkedInterpreter) {

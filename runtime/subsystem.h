@@ -48,6 +48,10 @@ struct Subsystem {
   void (*after_fork_in_child)(void* context, Interpreter& interp) = nullptr;
   void (*reinit_after_fork)(void* context, Interpreter& interp) = nullptr;
 
+  // Interpreter::ProcessDelayed (GIL-disabled build): frees what readers of a lock-free table cannot see any more.
+  // Attached; runs destructors.
+  void (*process_delayed)(void* context, Interpreter& interp) = nullptr;
+
   // Raises the audit event; a failure refuses what is audited. Attached. CPython: PySys_Audit.
   absl::Status (*audit)(void* context, const char* event, Args arguments) = nullptr;
   // Shows what cannot be raised, and a warning ("RuntimeWarning", its text), unless RuntimeOptions does it
