@@ -67,12 +67,16 @@ absl::Status PendingCallHandler::RunSlow(EvalBreaker& self, bool is_main_thread)
 
   // gh-138731: on every way out, also with an error.
   if (PYRT_MUTANT(gh_138731_error_keeps_handler) && !status.ok()) return status;
-  // Release hands the rings to the next handler; acquire makes visible what those saw that left kAgain.
-  const uintptr_t guard = handler_.exchange(0, kAcqRel);
+  Leave(self);
   // The bit of this thread even if nothing is left: the error handler's first poll may as well look.
   if (!status.ok()) self.Set(BreakerEvent::kCallsToDo);
-  if (guard != reinterpret_cast<uintptr_t>(&self) || HasWork(/*is_main_thread=*/true)) RaiseWhatIsLeft();
   return status;
+}
+
+void PendingCallHandler::Leave(EvalBreaker& self) {
+  // Release hands the rings to the next handler; acquire makes visible what those saw that left kAgain.
+  const uintptr_t guard = handler_.exchange(0, kAcqRel);
+  if (guard != reinterpret_cast<uintptr_t>(&self) || HasWork(/*is_main_thread=*/true)) RaiseWhatIsLeft();
 }
 
 void PendingCallHandler::RaiseWhatIsLeft() const {
@@ -87,7 +91,7 @@ size_t PendingCallHandler::Drop(EvalBreaker& self, bool is_main_thread) {
   if (!nested && !BecomeHandler(self)) return 0;
   size_t dropped = calls_->DropAll();
   if (is_main_thread && main_calls_ != nullptr) dropped += main_calls_->DropAll();
-  if (!nested) handler_.exchange(0, kAcqRel);
+  if (!nested) Leave(self);
   return dropped;
 }
 
@@ -100,7 +104,9 @@ void PendingCallHandler::Forget(const EvalBreaker& self) {
 
 void PendingCallHandler::AfterForkInChild(const EvalBreaker* survivor) {
   if (PYRT_MUTANT(eb_35_handler_survives_fork)) return;
-  if (survivor == nullptr || !IsHandling(*survivor)) handler_.store(0, kRelaxed);
+  if (survivor != nullptr && IsHandling(*survivor)) return;
+  handler_.store(0, kRelaxed);
+  RaiseWhatIsLeft();  // threads that met the handler have cleared their bits and relied on it
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

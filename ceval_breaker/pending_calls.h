@@ -156,7 +156,8 @@ class PendingCallHandler {
   // `self`'s thread is gone or will never run again: if it was the handler, nobody is (EB-37).
   void Forget(const EvalBreaker& self);
 
-  // In a forked child: nobody handles, unless the thread that forked does (EB-35).
+  // In a forked child: nobody handles, unless the thread that forked does (EB-35). Raises what waits: every lock that
+  // the queues' raise functions take has been put in order.
   void AfterForkInChild(const EvalBreaker* survivor);
 
  private:
@@ -164,6 +165,7 @@ class PendingCallHandler {
 
   absl::Status RunSlow(EvalBreaker& self, bool is_main_thread) __attribute__((noinline));
   bool BecomeHandler(EvalBreaker& self);
+  void Leave(EvalBreaker& self);
   void RaiseWhatIsLeft() const;
 
   PendingCalls* const calls_;

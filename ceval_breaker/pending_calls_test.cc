@@ -284,7 +284,9 @@ TEST(PendingCallsTest, EB33_DropForgetsWhatWaits) {
   int ran = 0;
   for (int i = 0; i < 5; ++i) ASSERT_EQ(thread.calls.Add(&Count, &ran), AddResult::kAdded);
   for (int i = 0; i < 3; ++i) ASSERT_EQ(thread.main_calls.Add(&Count, &ran), AddResult::kAdded);
+  thread.breaker.Clear(BreakerEvent::kCallsToDo);
   EXPECT_EQ(thread.handler.Drop(thread.breaker, /*is_main_thread=*/false), 5u);
+  EXPECT_TRUE(thread.bit()) << "for the main thread's, which wait";
   EXPECT_EQ(thread.handler.Drop(thread.breaker, /*is_main_thread=*/true), 3u);
   EXPECT_FALSE(thread.handler.HasWork(true));
   EXPECT_FALSE(thread.handler.HasHandler());
@@ -317,6 +319,25 @@ TEST(PendingCallsTest, EB35_TheGuardOfAThreadThatIsGoneIsReset) {
     survivor.handler.AfterForkInChild(&survivor.breaker);
     EXPECT_FALSE(survivor.handler.HasHandler());
     EXPECT_EQ(survivor.calls.Add(&Count, &ran), AddResult::kAdded);
+    EXPECT_TRUE(survivor.Run().ok());
+    EXPECT_EQ(ran, 1);
+    return absl::OkStatus();
+  };
+  ASSERT_EQ(survivor.calls.Add(&Invoke, &forks), AddResult::kAdded);
+  ASSERT_TRUE(survivor.handler.Run(dead, false).ok());
+}
+
+TEST(PendingCallsTest, EB35_WhatWaitedForAHandlerThatIsGoneIsRaisedAgain) {
+  OneThread survivor;
+  EvalBreaker dead;
+  int ran = 0;
+  std::function<absl::Status()> forks = [&] {
+    EXPECT_EQ(survivor.calls.Add(&Count, &ran), AddResult::kAdded);
+    EXPECT_TRUE(survivor.Run().ok());
+    EXPECT_EQ(ran, 0) << "left to the handler";
+    EXPECT_FALSE(survivor.breaker.IsSet(BreakerEvent::kCallsToDo));
+    survivor.handler.AfterForkInChild(&survivor.breaker);
+    EXPECT_TRUE(survivor.breaker.IsSet(BreakerEvent::kCallsToDo));
     EXPECT_TRUE(survivor.Run().ok());
     EXPECT_EQ(ran, 1);
     return absl::OkStatus();

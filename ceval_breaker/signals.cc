@@ -38,6 +38,14 @@ void Signals::Trip(int number) {
   in_flight.fetch_add(1, kSeqCst);
   if (PYRT_MUTANT(bpo_30038_wakeup_before_flag)) WakeUp(number);
   tripped_[static_cast<size_t>(number)].store(true, kSeqCst);
+  Announce();
+  if (!PYRT_MUTANT(bpo_30038_wakeup_before_flag)) WakeUp(number);
+  in_flight.fetch_sub(1, kRelease);
+  errno = saved_errno;
+}
+
+// That Run has something to do. Among trips_in_flight_.
+void Signals::Announce() {
   // An exchange: a plain store would end the release sequence of the trip before it, whose tripped_ the scan
   // could then miss while it takes back the flag of both.
   if (PYRT_MUTANT(any_tripped_is_a_plain_store)) {
@@ -48,9 +56,6 @@ void Signals::Trip(int number) {
   if (EvalBreaker* main = reinterpret_cast<EvalBreaker*>(main_.load(kSeqCst))) {
     main->Set(BreakerEvent::kSignalsPending);
   }
-  if (!PYRT_MUTANT(bpo_30038_wakeup_before_flag)) WakeUp(number);
-  in_flight.fetch_sub(1, kRelease);
-  errno = saved_errno;
 }
 
 void Signals::RaiseOnMainThread(BreakerEvent event) {
@@ -74,6 +79,7 @@ void Signals::WakeUp(int number) {
   // Reporting allocates and runs code, so Run does it. CPython queues a pending call from here, the one
   // unsafe thing in its handler (EB-39).
   wakeup_error_.store(errno, kRelease);
+  Announce();  // once more: the main thread may have run the signal already
 }
 
 absl::Status Signals::RunSlow(EvalBreaker& self) {
@@ -94,7 +100,7 @@ absl::Status Signals::RunSlow(EvalBreaker& self) {
     absl::Status status = handler->call(handler->context, number);
     if (!status.ok()) {
       if (PYRT_MUTANT(failing_signal_handler_loses_the_rest)) return status;
-      any_tripped_.store(true, kSeqCst);
+      any_tripped_.exchange(true, kSeqCst);  // as in Announce
       self.Set(BreakerEvent::kSignalsPending);
       return status;
     }
@@ -143,7 +149,9 @@ const SignalHandler* Signals::GetHandler(int number) const {
 
 int Signals::SetInterrupt(int number) {
   if (!IsSignal(number)) return -1;
-  if (GetHandler(number)->call != nullptr) Trip(number);
+  // By address only: the handler may be on its way out on the main thread, and freed.
+  const SignalHandler* const handler = GetHandler(number);
+  if (handler != kDefault && handler != kIgnore) Trip(number);
   return 0;
 }
 
@@ -206,9 +214,10 @@ void Signals::Forget() {
 
 void Signals::AfterForkInChild(EvalBreaker* main) {
   for (Atomic<uint32_t>& in_flight : trips_in_flight_) in_flight.store(0, kRelaxed);
+  // The bit first: a signal to the child itself sets it again.
+  if (main != nullptr) main->Clear(BreakerEvent::kSignalsPending);
   ForgetTripped();
   SetMainThread(main);
-  if (main != nullptr) main->Clear(BreakerEvent::kSignalsPending);
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -117,6 +117,7 @@ class Signals {
  private:
   absl::Status RunSlow(EvalBreaker& self);
   void WaitForTrips();
+  void Announce();
   void WakeUp(int number);
   void ReportWakeupError();
   void ForgetTripped();

@@ -197,6 +197,46 @@ TEST(SignalsTest, WakeupErrorIsReportedByRun) {
   EXPECT_THAT(f.recorder.wakeup_errors, ElementsAre(EBADF));
 }
 
+// The main thread has run the signal before the byte was refused.
+TEST(SignalsTest, EB39_AWakeupErrorIsNotLeftUntilTheNextSignal) {
+  struct Main {
+    Recorder recorder;
+    EvalBreaker breaker;
+    Signals* signals = nullptr;
+  };
+  static Main* main_thread = nullptr;
+  Main main;
+  main_thread = &main;
+  Signals signals({.wakeup_failed = &Recorder::WakeupFailed,
+                   .context = &main.recorder,
+                   .write = [](int, const void*, size_t) -> ssize_t {
+                     main_thread->breaker.Clear(BreakerEvent::kSignalsPending);
+                     EXPECT_TRUE(main_thread->signals->Run(main_thread->breaker).ok());
+                     errno = EBADF;
+                     return -1;
+                   }});
+  main.signals = &signals;
+  signals.SetMainThread(&main.breaker);
+  signals.SetWakeupFd(1000);
+  signals.Trip(SIGUSR1);
+  EXPECT_TRUE(main.breaker.IsSet(BreakerEvent::kSignalsPending));
+  EXPECT_TRUE(signals.Run(main.breaker).ok());
+  EXPECT_THAT(main.recorder.wakeup_errors, ElementsAre(EBADF));
+  signals.SetMainThread(nullptr);
+}
+
+// A handler that is on its way out may be freed at any moment: only its address is looked at.
+TEST(SignalsTest, SetInterruptDoesNotLookIntoTheHandler) {
+  Fixture f;
+  auto* const gone = reinterpret_cast<const SignalHandler*>(uintptr_t{64});
+  f.signals.SetHandler(SIGUSR1, gone);
+  EXPECT_EQ(f.signals.SetInterrupt(SIGUSR1), 0);
+  f.signals.SetHandler(SIGUSR1, Signals::kDefault);
+  EXPECT_TRUE(f.signals.IsTripped());
+  EXPECT_TRUE(f.signals.Run(f.breaker).ok());
+  EXPECT_THAT(f.recorder.ignored, ElementsAre(SIGUSR1));
+}
+
 Signals* write_observes = nullptr;
 bool flag_at_write = false;
 ssize_t ObservingWrite(int, const void*, size_t size) {

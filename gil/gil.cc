@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <utility>
 
 #include "pyrt/runtime/config/check.h"
 
@@ -58,7 +59,7 @@ Gil::TakeResult Gil::TakeSlow(GilHolder& holder) {
   if (holder.exiting_.load(kRelaxed) || !enabled()) {
     queue_lock_.Unlock();
     errno = saved_errno;
-    return Leave(holder, holder.exiting_.load(kRelaxed) ? TakeResult::kMustExit : TakeResult::kDisabled);
+    return Leave(holder, Refusal(holder));
   }
   RevokeBias();
   if (TryAcquireWord()) {
@@ -220,7 +221,15 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
       }
       if (acquired) {
         now = MonotonicNow();
+        const bool was_tail = queue_.IsTail(waiter);
         DequeueAsHolder(waiter, now);
+        if (was_tail && !queue_.empty()) {
+          // Others came and stood ahead of us after we had caught the word. What their head has asked, it has asked of
+          // the holder before us.
+          GilWaiter& head = *queue_.head();
+          if (std::exchange(head.requested, false)) Notify(head, GilWaiter::kLookAgain, now).Do();
+          PassOnTimeKeeping(now);
+        }
         queue_lock_.Unlock();
         return TakeResult::kTaken;
       }
@@ -238,7 +247,8 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
       spin_budget_.LearnFence(MonotonicNow() - before_fence);
       queue_lock_.Lock();
       ++stats_.fences;
-      owners_see_waiters_ = true;  // we have been in the queue all the while
+      // If we have been in the queue all the while.
+      if (waiter.holder.waiter_ == &waiter) owners_see_waiters_ = true;
       continue;
     }
 
@@ -322,10 +332,13 @@ void Gil::Withdraw(GilWaiter& waiter, int64_t now) {
   // The wake-up that it may have swallowed goes to the next head, the time keeping to the next tail.
   if (word_.load(kRelaxed) == kFree && !PYRT_MUTANT(gil_leaver_swallows_wake))
     Notify(*queue_.head(), GilWaiter::kLookAgain, now).Do();
-  if (was_tail) {
-    RestartInterval(now);
-    Notify(*queue_.tail(), GilWaiter::kLookAgain, now).Do();
-  }
+  if (was_tail) PassOnTimeKeeping(now);
+}
+
+// The tail has left the queue out of turn.
+void Gil::PassOnTimeKeeping(int64_t now) {
+  RestartInterval(now);
+  Notify(*queue_.tail(), GilWaiter::kLookAgain, now).Do();
 }
 
 // --- Letting go
@@ -415,10 +428,11 @@ GilWake Gil::HandOff(int64_t now) {
 
 Gil::TakeResult Gil::Yield(GilHolder& holder) {
   if (holder.hold_.load(kRelaxed) == GilHolder::kNone) {
-    if constexpr (!kGilEnabled) return TakeResult::kDisabled;
+    if constexpr (!kGilEnabled) return Refusal(holder);
     Fatal("Gil::Yield", "drop_gil: GIL is not locked by this thread (%s)", ToString().c_str());
   }
   const int saved_errno = errno;
+  if (holder.drop_requested()) Emit(&GilHooks::forced, holder);
   queue_lock_.Lock();
   UnbiasSelf(holder);
   ClearRequest(holder);
@@ -432,19 +446,22 @@ Gil::TakeResult Gil::Yield(GilHolder& holder) {
   }
   if (queue_.empty()) {
     queue_lock_.Unlock();
+    errno = saved_errno;
     return TakeResult::kTaken;
   }
-  holder.requesting_.store(true, kRelaxed);
-  Emit(&GilHooks::forced, holder);
   const int64_t now = MonotonicNow();
   GilWaiter waiter(holder);
   if (queue_.head()->interactive) {
     waiter.preempted = true;
-    preempted_ = &holder;
-    preempted_at_ = now;
     ++stats_.preemptions;
+    // One is paid for at a time: of several that give way to each other, the first, which waits longest.
+    if (preempted_ == nullptr) {
+      preempted_ = &holder;
+      preempted_at_ = now;
+    }
   }
   holder.hold_.store(GilHolder::kNone, kRelaxed);
+  holder.requesting_.store(true, kRelaxed);  // at no moment both
   // We queue before the head leaves: at no moment may the new holder find waiting_ at 0.
   if (!PYRT_MUTANT(gil_yield_does_not_queue)) Enqueue(waiter, now);
   owners_see_waiters_ = true;

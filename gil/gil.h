@@ -67,9 +67,9 @@ class Gil {
   // take_gil.
   [[nodiscard]] TakeResult Take(GilHolder& holder) {
     if constexpr (!kGilEnabled) {
-      if (!enabled()) return TakeResult::kDisabled;
+      if (!enabled()) return Refusal(holder);
     }
-    if (bias_.load(kRelaxed) == &holder) {
+    if (bias_.load(kRelaxed) == &holder && holder.hold_.load(kRelaxed) == GilHolder::kNone) {
       // Pairs with RevokeBias: either it sees this store, or we see its null (AsymmetricFence).
       holder.hold_.store(GilHolder::kBiased, kRelaxed);
       if (!PYRT_MUTANT(gil_biased_take_without_fence)) AsymmetricFence::LightWhereAsymmetric();
@@ -197,6 +197,11 @@ class Gil {
   // still.
   static bool HasStaleRequest(const GilHolder& holder) { return holder.drop_requested(); }
 
+  // What a Gil that is off answers.
+  static TakeResult Refusal(const GilHolder& holder) {
+    return holder.exiting_.load(kRelaxed) ? TakeResult::kMustExit : TakeResult::kDisabled;
+  }
+
   [[gnu::cold]] TakeResult TakeSlow(GilHolder& holder);
   [[gnu::cold]] TakeResult FinishTake(GilHolder& holder);
   [[gnu::cold]] void ClearStaleRequest(GilHolder& holder);
@@ -216,6 +221,7 @@ class Gil {
   void RestartInterval(int64_t now) PYRT_REQUIRES(queue_lock_);
   void RequestDrop(GilWaiter& waiter) PYRT_REQUIRES(queue_lock_);
   void Withdraw(GilWaiter& waiter, int64_t now) PYRT_REQUIRES(queue_lock_);
+  void PassOnTimeKeeping(int64_t now) PYRT_REQUIRES(queue_lock_);
   GilWake ReleaseOrHandOff(GilHolder& holder, int64_t now) PYRT_REQUIRES(queue_lock_);
   GilWake HandOff(int64_t now) PYRT_REQUIRES(queue_lock_);
   GilWake Notify(GilWaiter& waiter, GilWaiter::Signal signal, int64_t now) PYRT_REQUIRES(queue_lock_);

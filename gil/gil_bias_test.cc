@@ -172,6 +172,49 @@ TEST(GilStatsTest, HooksHearWhatHappensAndCostTheFastPath) {
   EXPECT_EQ(counts.released, 10);
 }
 
+TEST(GilStatsTest, TheForcedHookMayLookAtTheGil) {
+  struct Seen {
+    Gil* gil;
+    uint64_t waiting = 0;
+    bool holds = false, requests = true;
+  };
+  Gil gil(kOn);
+  gil.set_interval(1);
+  Seen seen{&gil};
+  GilHooks hooks;
+  hooks.context = &seen;
+  hooks.forced = [](void* context, const GilHolder& holder) {
+    Seen& seen = *static_cast<Seen*>(context);
+    seen.waiting = seen.gil->Stats().waiting;
+    seen.holds = holder.holds();
+    seen.requests = holder.requesting();  // gh-142207: never both
+  };
+  gil.SetHooks(&hooks);
+  TestThread main, other;
+  ASSERT_EQ(gil.Take(main.holder), TakeResult::kTaken);
+  std::thread waiter([&] {
+    ASSERT_EQ(gil.Take(other.holder), TakeResult::kTaken);
+    gil.Drop(other.holder);
+  });
+  ASSERT_TRUE(Eventually([&] { return main.asked(); }));
+  ASSERT_EQ(gil.Yield(main.holder), TakeResult::kTaken);
+  gil.Drop(main.holder);
+  waiter.join();
+  gil.SetHooks(nullptr);
+  EXPECT_EQ(seen.waiting, 1u);
+  EXPECT_TRUE(seen.holds);
+  EXPECT_FALSE(seen.requests);
+}
+
+TEST(GilEnableTest, AThreadThatMustExitIsToldSoAlsoWhileTheGilIsOff) {
+  if (kGilEnabled) GTEST_SKIP() << "the GIL is always on in this build";
+  Gil gil(/*enabled=*/false);
+  TestThread main;
+  gil.RequestExit(main.holder);
+  EXPECT_EQ(gil.Take(main.holder), TakeResult::kMustExit);
+  EXPECT_EQ(gil.Yield(main.holder), TakeResult::kMustExit);
+}
+
 TEST(GilEnableTest, B079_EnableAndDisableReturnWhetherTheyChangedIt) {
   if (kGilEnabled) GTEST_SKIP() << "the GIL is always on in this build";
   Gil gil(/*enabled=*/false);

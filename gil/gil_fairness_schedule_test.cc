@@ -103,5 +103,42 @@ TEST(GilFairnessScheduleTest, WhoDropsAndTakesAgainCannotKeepItForEver) {
   EXPECT_TRUE(result.ok()) << result.report;
 }
 
+// A thread that waits and spins may catch the word, and an interactive one may queue ahead of it before it has left the
+// queue: with its request at the holder before, and nobody behind it who keeps time. It must be served nevertheless by a
+// thread that only polls.
+void AnInteractiveThreadBesideASpinner(Schedule& schedule) {
+  Gil gil(/*enabled=*/true);
+  gil.set_interval(1);
+  gil.set_policy(SwitchPolicy::kInteractive);
+  Actor spins, retakes;
+  Atomic<uint32_t> served{0};
+  schedule.Spawn("spins", [&] {
+    DETSCHED_CHECK(gil.Take(spins.holder) == TakeResult::kTaken);
+    while (served.load(kRelaxed) == 0) {
+      detsched::AdvanceTime(kNanosPerMicro);
+      if (spins.asked()) DETSCHED_CHECK(gil.Yield(spins.holder) == TakeResult::kTaken);
+    }
+    gil.Drop(spins.holder);
+  });
+  schedule.Spawn("retakes", [&] {
+    for (int i = 0; i < 2; ++i) {
+      DETSCHED_CHECK(gil.Take(retakes.holder) == TakeResult::kTaken);
+      gil.Drop(retakes.holder);
+    }
+    served.store(1, kRelaxed);
+  });
+  schedule.Run();
+  gil.Forget(spins.holder);
+  gil.Forget(retakes.holder);
+}
+
+TEST(GilFairnessScheduleTest, AnInteractiveThreadThatOvertakesASpinnerIsServed) {
+  Options options = WithTimers(Options::Random(20'000));
+  options.stale_reads = 2;  // a store is seen in the end
+  options.max_steps = 20'000;
+  const Result result = Explore(options, AnInteractiveThreadBesideASpinner);
+  EXPECT_TRUE(result.ok()) << result.report;
+}
+
 }  // namespace
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -57,7 +57,8 @@ struct Take {
     for (int i = 0; i < times; ++i) {
       const Gil::TakeResult result = state.gil.Take(holder);
       if (!state.on()) {
-        Expect(result == Gil::TakeResult::kDisabled, "a Gil that is off is not taken", state);
+        Expect(result == (state.exiting[thread] ? Gil::TakeResult::kMustExit : Gil::TakeResult::kDisabled),
+               "a Gil that is off is not taken", state);
         return;
       }
       if (state.exiting[thread]) {

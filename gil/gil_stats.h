@@ -44,7 +44,8 @@ struct GilHooks {
   void (*acquired)(void* context, const GilHolder& holder) = nullptr;  // has just got it
   void (*released)(void* context, const GilHolder& holder) = nullptr;  // about to give it up
   void (*forced)(void* context,
-                 const GilHolder& holder) = nullptr;  // about to give it up because it was asked to
+                 const GilHolder& holder) =
+      nullptr;  // asked to, and about to give it up if somebody still waits
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -314,6 +314,14 @@ TEST(GilDeathTest, TakingItTwiceIsFatal) {
   EXPECT_DEATH(static_cast<void>(gil.Take(main.holder)),
                "Gil::Take: this thread holds the GIL already.*held");
   gil.Drop(main.holder);
+  for (int i = 0; i < 5'000; ++i) {  // until it is biased
+    ASSERT_EQ(gil.Take(main.holder), TakeResult::kTaken);
+    gil.Drop(main.holder);
+  }
+  ASSERT_EQ(gil.Stats().bias_grants, AsymmetricFence::IsAsymmetric() ? 1u : 0u);
+  ASSERT_EQ(gil.Take(main.holder), TakeResult::kTaken);
+  EXPECT_DEATH(static_cast<void>(gil.Take(main.holder)), "Gil::Take: this thread holds the GIL already");
+  gil.Drop(main.holder);
 }
 
 TEST(GilDeathTest, ForgettingAHolderThatHoldsIsFatal) {

@@ -9,7 +9,8 @@
 //   WriteUnlock  fatal    fatal           fatal              0          0, wakes all      fatal
 //
 // State 2 always has a writer on its way that was woken by the last reader: only a writer makes readers set
-// or meet HAS_PARKED, and it cannot leave its wait without the lock.
+// or meet HAS_PARKED, and it cannot leave its wait without the lock. (But for a writer whose after_park does not return,
+// because its thread hangs: then readers wait for it until another writer comes.)
 //
 // Unlocks synchronise with later locks. Not recursive, not fair among writers, no time-outs.
 //
