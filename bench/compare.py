@@ -191,6 +191,7 @@ def main(arguments):
     for note in notes:
         print(f"note: {note}")
     print("~ repetitions differ by more than 30 %.  gain: CPython's figure over pyrt's, paired by repetition.")
+    print(table.HOW_FIGURES_ARE_TAKEN)
 
     json_path = os.path.join(options.out, "compare.json")
     html_path = os.path.join(options.out, "compare.html")

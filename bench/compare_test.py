@@ -33,6 +33,10 @@ sys.exit({code})
 """
 
 
+def bucket_of(ns):
+    return next(bucket for bucket in range(1000) if histogram.lower_bound(bucket + 1) > ns)
+
+
 class CompareTest(unittest.TestCase):
 
     def setUp(self):
@@ -128,6 +132,40 @@ class CompareTest(unittest.TestCase):
         with open(os.path.join(self.folder, "out", "compare.html"), encoding="utf-8") as file:
             text = file.read()
         self.assertIn('class="line gil"', text)
+
+    def p99_of_stops(self, labels):
+        """(the line of stop.p99.1, the notes) of a run with a repetition for each label."""
+        results, name = Results(), "BM_StopTheWorld/busy:1"
+        for repetition, (label, count) in enumerate(labels):
+            results.add("pyrt_ft", repetition, {"name": name, "stop_p99_ns": 1e6, "stop_max_ns": 1e6,
+                                                "stop_count": count, "label": label})
+        column = runner.Column(dict(id="pyrt_ft", title="pyrt FT", kind="pyrt_ft", gil=False), "")
+        lines = table.build([row for row in ROWS if row.id == "stop.p99.1"], [column], results)
+        return lines[0], table.notes(lines, [column], results)
+
+    def test_p99_is_over_the_samples_of_all_repetitions(self):
+        # In each repetition the p99 is the one slow sample; over all of them it is not.
+        labels = [(f"stop={bucket_of(1000)}*499,{bucket_of(1_000_000)}*1", 500.0)] * 4
+        line, notes = self.p99_of_stops(labels)
+        self.assertLess(line.cells["pyrt_ft"].value, 1.1)
+        self.assertEqual(line.met, {"pyrt_ft": True})
+        self.assertEqual(notes, [])
+
+    def test_p99_of_too_few_samples_is_shown_and_not_judged(self):
+        labels = [(f"stop={bucket_of(1_000_000)}*333", 333.0)] * 3
+        # Without histograms it is the median over the repetitions, and the counters tell the samples.
+        for wanted in (labels, [("", count) for _, count in labels]):
+            line, notes = self.p99_of_stops(wanted)
+            self.assertAlmostEqual(line.cells["pyrt_ft"].value, 1000, delta=60)
+            self.assertEqual(line.met, {"pyrt_ft": None})
+            self.assertEqual(notes, [
+                "fewer than 1000 samples, too few to judge p99: stop.p99.1 (pyrt FT: 999)"])
+        line, notes = self.p99_of_stops(labels + labels[:1])
+        self.assertEqual((line.met, notes), ({"pyrt_ft": False}, []))
+
+    def test_targets_relative_to_a_floor_are_said_to_take_the_best(self):
+        _, out, _, _ = self.run_compare(self.columns(), "--filter=^import.lock$", "--repetitions=1")
+        self.assertIn("relative to a floor are judged on the best repetition", out)
 
     def test_numbers(self):
         for value, text in ((0, "0"), (0.2449, "0.245"), (1.239, "1.24"), (12.34, "12.3"), (5096.7, "5097"),

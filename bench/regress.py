@@ -2,7 +2,7 @@
 
 A figure is worse when all of this holds:
   - the median over the repetitions moved the wrong way by more than 5 %, and by more than twice the spread that the
-    repetitions of the old report have;
+    repetitions of the old report have: the range of their middle half, which more repetitions do not widen;
   - a Mann-Whitney U test says that the new repetitions are worse, at one chance in a hundred of being wrong. Five
     repetitions on each side are the least with which that can be said.
 A figure of a row that both reports have, which the new one lacks, is a failure too: what is not measured does not stay
@@ -19,6 +19,8 @@ import sys
 
 ALPHA = 0.01
 LEAST_SHIFT = 0.05
+# A figure that may move further than this is not gated by much.
+TOO_NOISY = 0.3
 # Up to here every arrangement of the samples is counted (184 756 at ten and ten); beyond, the normal approximation.
 _EXACT = 200_000
 
@@ -51,8 +53,13 @@ def _ranks(values):
 
 
 def relative_spread(samples):
+    """The interquartile range over the median; the whole range where fewer than four samples make no quartiles."""
     middle = statistics.median(samples)
-    return (max(samples) - min(samples)) / abs(middle) if middle else 0.0
+    if len(samples) < 4:
+        low, high = min(samples), max(samples)
+    else:
+        low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return (high - low) / abs(middle) if middle else 0.0
 
 
 class Verdict:
@@ -61,6 +68,7 @@ class Verdict:
     def __init__(self, row, column, old, new):
         self.row, self.column, self.old, self.new = row, column, old, new
         self.p = None
+        self.allowed = max(LEAST_SHIFT, 2 * relative_spread(old))
         if not new:
             self.kind, self.shift = "lost", None
             return
@@ -70,7 +78,6 @@ class Verdict:
             self.shift = worse_is * (after - before) / abs(before)
         else:
             self.shift = math.copysign(math.inf, worse_is * after) if after else 0.0
-        self.allowed = max(LEAST_SHIFT, 2 * relative_spread(old))
         self.kind = "same"
         if abs(self.shift) > self.allowed:
             up = (self.shift > 0) == (worse_is > 0)  # the figures rose
@@ -150,6 +157,8 @@ def main(arguments):
     print(f"{len(verdicts)} figures of {len({v.row['id'] for v in verdicts})} rows compared "
           f"({old['context'].get('commit')} to {new['context'].get('commit')}): {count('worse')} worse, "
           f"{count('lost')} lost, {count('unsure')} moved without certainty, {count('better')} better")
+    noisy = sum(verdict.allowed > TOO_NOISY for verdict in verdicts)
+    print(f"{noisy} too noisy to judge (allowed more than {100 * TOO_NOISY:.0f} %)")
     if not verdicts:
         print("regress: nothing to compare", file=sys.stderr)
         return 2

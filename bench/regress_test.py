@@ -61,9 +61,25 @@ class RegressTest(unittest.TestCase):
         self.assertEqual(self.kinds(QUIET, times(1.06)), ["worse"])
 
     def test_twice_the_old_spread_is_allowed(self):
-        noisy = [8.0, 9.0, 10.0, 11.0, 12.0]  # 40 %
-        self.assertEqual(self.kinds(noisy, times(1.7, noisy)), ["same"])
-        self.assertEqual(self.kinds(noisy, times(2.0, noisy)), ["worse"])
+        noisy = [8.0, 9.0, 10.0, 11.0, 12.0]  # 20 % between the quartiles
+        self.assertEqual(self.kinds(noisy, times(1.35, noisy)), ["same"])
+        self.assertEqual(self.kinds(noisy, times(1.7, noisy)), ["worse"])
+
+    def test_the_spread_is_that_of_the_middle_half(self):
+        self.assertAlmostEqual(regress.relative_spread([8.0, 9.0, 10.0, 11.0, 12.0]), 0.2)
+        self.assertAlmostEqual(regress.relative_spread([10.0] * 8 + [9.0, 30.0]), 0.0)
+        self.assertAlmostEqual(regress.relative_spread([8.0, 10.0, 12.0]), 0.4)
+        self.assertEqual(regress.relative_spread([10.0]), 0.0)
+
+    def test_one_outlier_among_the_old_hides_nothing(self):
+        self.assertEqual(self.kinds(QUIET + [30.0], times(1.2, QUIET + QUIET[:1])), ["unsure"])
+        self.assertEqual(self.kinds(QUIET + QUIET + [30.0], times(1.2, QUIET + QUIET)), ["worse"])
+
+    def test_figures_too_noisy_to_judge_are_counted(self):
+        noisy = [6.0, 8.0, 10.0, 12.0, 14.0]  # 40 % between the quartiles
+        _, out, _ = self.run_regress(report(row(pyrt_gil=QUIET), row("b.row", pyrt_gil=noisy)),
+                                     report(row(pyrt_gil=QUIET), row("b.row", pyrt_gil=noisy)))
+        self.assertIn("1 too noisy to judge (allowed more than 30 %)", out)
 
     def test_noise_of_the_new_report_does_not_hide_that_all_are_worse(self):
         self.assertEqual(self.kinds(QUIET, [11.0, 30.0, 12.0, 50.0, 20.0]), ["worse"])

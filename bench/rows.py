@@ -2,8 +2,8 @@
 
 A row names, for each side, a benchmark and which of its figures to read. "cpu_time", the default, is for loops on one
 thread: the CPU time of an iteration, which a busy machine does not stretch. Contended threads report counters;
-those that end in _ns are nanoseconds. A side that is None shows "-"; a side whose program lacks the benchmark
-shows why. `pyrt` may be one name, or a pair (GIL enabled, GIL disabled) where the two builds differ.
+those that end in _ns are nanoseconds, and <distribution>_p99_ns is taken over the samples of all repetitions. A side
+that is None shows "-"; a side whose program lacks the benchmark shows why. `pyrt` may be one name, or a pair (GIL enabled, GIL disabled) where the two builds differ.
 
 Targets say what pyrt has to reach in the unit of the row: AtMost(6), AtLeast(95), or relative to the floor of the
 same run: AtMostTimesFloor(1.05), AtMostOverFloor(0.3).

@@ -363,6 +363,7 @@ void Gil::DropSlow(GilHolder& holder, bool final) {
   // For a final drop: from here on the next holder may free `holder`; it may free this Gil only after the
   // destructor has had the queue lock, which this releases.
   queue_lock_.Unlock();
+  if (final && PYRT_MUTANT(gh_104341_final_drop_looks_back)) ClearRequest(holder);
   wake.Do();
   errno = saved_errno;
 }

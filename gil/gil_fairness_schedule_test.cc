@@ -66,7 +66,8 @@ TEST(GilFairnessScheduleTest, AYieldThatDoesNotQueueIsNoticed) {
   detsched::ScopedMutant mutant("gil_yield_does_not_queue");
   Options options = WithTimers(Options::Random(20'000));
   options.shrink = false;
-  EXPECT_FALSE(Explore(options, ThreeYielders).ok());
+  const Result result = Explore(options, ThreeYielders);
+  EXPECT_EQ(result.failure, detsched::Failure::kCheck) << result.report;
 }
 
 // A waiter against a thread that drops and takes again at once, for ever. The latter overtakes until the waiter has been

@@ -99,6 +99,7 @@ void Circle(Schedule& s) {
 TEST(ImporterScheduleTest, CircleAcrossThreads) {
   const auto result = Explore(Isolated(Options::Exhaustive(1)), Circle);
   EXPECT_TRUE(result.ok()) << result.report;
+  EXPECT_TRUE(result.complete);
   const auto random = Explore(Isolated(Options::Pct(3, 3000)), Circle);
   EXPECT_TRUE(random.ok()) << random.report;
 }
@@ -129,6 +130,7 @@ void FailBesideRead(Schedule& s) {
 TEST(ImporterScheduleTest, gh143650_AFailedImportIsNeverHandedOut) {
   const auto result = Explore(Isolated(Options::Exhaustive(1)), FailBesideRead);
   EXPECT_TRUE(result.ok()) << result.report;
+  EXPECT_TRUE(result.complete);
   const auto random = Explore(Isolated(Options::Pct(3, 5000)), FailBesideRead);
   EXPECT_TRUE(random.ok()) << random.report;
 }
@@ -155,6 +157,7 @@ void FailBesideGetModule(Schedule& s) {
 TEST(ImporterScheduleTest, IL33_GetModuleDoesNotGiveAFailedModule) {
   const auto result = Explore(Isolated(Options::Exhaustive(1)), FailBesideGetModule);
   EXPECT_TRUE(result.ok()) << result.report;
+  EXPECT_TRUE(result.complete);
   const auto random = Explore(Isolated(Options::Pct(3, 5000)), FailBesideGetModule);
   EXPECT_TRUE(random.ok()) << random.report;
 }

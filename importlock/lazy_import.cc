@@ -99,6 +99,7 @@ absl::StatusOr<bool> LazyImports::IsLazy(const std::string& name, Object* global
   const Dict* const dict = As<Dict>(globals);
   const Ref<Object> importing = dict == nullptr ? nullptr : dict->Get("__name__");
   std::vector<Ref<Object>> items;
+  items.reserve(from_list.size());
   for (const std::string& item : from_list) items.push_back(String::Of(item));
   const Ref<Object> arguments[] = {importing ? importing : None(), String::Of(name),
                                    items.empty() ? None() : Ref<Object>(Tuple::Of(std::move(items)))};

@@ -12,7 +12,7 @@ namespace {
 constexpr uintptr_t kCallsBit = BreakerBit(BreakerEvent::kCallsToDo);
 
 // The class or instance that PyThreadState_SetAsyncExc was given, as an exception to raise.
-Ref<Error> AsError(Ref<Object> exception) {
+Ref<Error> AsError(const Ref<Object>& exception) {
   if (Error* error = As<Error>(exception)) return Ref<Error>::Share(error);
   if (const ErrorType* type = As<ErrorType>(exception)) return Error::New(*type, std::vector<Ref<Object>>{});
   return Error::New(ErrorType::TypeError(), "an asynchronous exception must be an exception or its type");
@@ -95,7 +95,7 @@ int Interpreter::HandlePending(ThreadState& thread) {
   // Last, so that a raised exception does not skip a hand-over.
   if (has(BreakerEvent::kAsyncException)) {
     if (Ref<Object> exception = thread.data().async_exception.Take(breaker); exception != nullptr) {
-      thread.data().current_exception = AsError(std::move(exception));
+      thread.data().current_exception = AsError(exception);
       return -1;
     }
   }
@@ -111,7 +111,7 @@ int Interpreter::CheckSignals(ThreadState& thread) {
   }
   if (breaker.IsSet(BreakerEvent::kAsyncException)) {  // gh-144748
     if (Ref<Object> exception = thread.data().async_exception.Take(breaker); exception != nullptr) {
-      thread.data().current_exception = AsError(std::move(exception));
+      thread.data().current_exception = AsError(exception);
       return -1;
     }
   }

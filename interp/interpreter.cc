@@ -103,18 +103,17 @@ void Interpreter::QueueReference(uint64_t owner, void* object) {
 }
 
 bool Interpreter::MergeReferencesOf(uint64_t owner) {
+  if (brc() == nullptr) return false;
   ThreadState* const thread = threads().Find(owner);
-  if (thread == nullptr || brc() == nullptr) {
-    if (thread != nullptr) thread->DecRef();
-    return false;
-  }
-  // All of them, and not only the state that was found: the thread may run attached by another one.
+  if (thread == nullptr) return false;
+  thread->DecRef();
+  // By ident and not by the state that was found: the thread may run attached by another one, and may only
+  // just be binding this one.
   void* dead;
   {
     StoppedWorld stopped(threads());
-    dead = brc()->MergeStopped(thread->data().brc);
+    dead = brc()->MergeStopped(owner);
   }
-  thread->DecRef();
   brc()->Destroy(dead);
   return true;
 }
@@ -123,7 +122,18 @@ void Interpreter::ProcessDelayed() {
   if constexpr (!kGilEnabled) {
     ThreadState& thread = ThreadState::Get("_PyMem_ProcessDelayed");
     thread.ReportQuiescent();
-    static_cast<void>(thread.data().delayed_frees.Process(threads().qsbr(), thread.qsbr_slot()));
+    if (internal::world_stops_held != 0) return;
+    DelayedFrees& frees = thread.data().delayed_frees;
+    {
+      // A thread that stays detached for long does not free what it has retired.
+      StoppedWorld stopped(threads());
+      threads().qsbr().Advance();  // nobody reads now: the goals of all of them are reached
+      threads().ForEach([&](ThreadState& other) {
+        if (&other != &thread) frees.TakeFrom(other.data().delayed_frees);
+      });
+    }
+    thread.ReportQuiescent();
+    static_cast<void>(frees.Process(threads().qsbr(), thread.qsbr_slot()));
     const InterpreterHooks& hooks = registry_.hooks();
     if (hooks.process_delayed != nullptr) hooks.process_delayed(hooks.context, *this);
   }
@@ -203,6 +213,11 @@ void Interpreter::Clear(ThreadState& thread) {
   // The tables last: destructors use them (IN-46), sys and builtins after everything else.
   for (const Table table : {Table::kImporter, Table::kModules, Table::kSysDict, Table::kBuiltins}) {
     static_cast<void>(set_table(table, nullptr));
+  }
+  if constexpr (!kGilEnabled) {
+    // What all of this has retired, while destructors still have a thread and an interpreter. Nobody reads
+    // now, unless a foreign thread has come in, which Delete does not put up with either.
+    if (threads().size() == 1) thread.data().delayed_frees.FreeAll(&threads().qsbr());
   }
 }
 

@@ -167,9 +167,12 @@ class Interpreter {
   void* object_memory() const { return object_memory_.load(kAcquire); }
   void set_object_memory(void* memory) { object_memory_.store(memory, kRelease); }
 
-  // Frees what lock-free readers could still have seen when it was unlinked, as far as they have been quiescent since.
-  // After each collection; a host without a collector calls it now and then. Attached; the caller holds no pointer into
-  // a table; runs destructors. CPython: _PyMem_ProcessDelayed, process_delayed_frees.
+  // Frees what lock-free readers could still have seen when it was unlinked, by whichever thread, as far as
+  // they have been quiescent since. Stops the world to take over the other threads' queues, and frees with it
+  // running. On a thread that has itself stopped a world it only reports that the thread is quiescent:
+  // destructors may not run then. After each collection; a host without a collector calls it now and then.
+  // Attached, no lock held; the caller holds no pointer into a table; may detach; runs destructors. CPython:
+  // _PyMem_ProcessDelayed, process_delayed_frees.
   void ProcessDelayed();
 
   GcSchedule& gc() { return gc_; }

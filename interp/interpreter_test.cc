@@ -13,12 +13,16 @@
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/function.h"
 #include "pyrt/runtime/object/values.h"
+#include "pyrt/tstate/brc.h"
+#include "pyrt/tstate/delayed_free.h"
+#include "pyrt/tstate/stop_the_world.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::UnorderedElementsAre;
 
 // A registry with a main interpreter whose first thread is attached to the test's thread.
 class InterpreterTest : public testing::Test {
@@ -120,11 +124,18 @@ TEST_F(InterpreterTest, RT29_AuditEventsOfCreationAndClear) {
   Interpreter* sub = NewSub();
   End(sub);
   EXPECT_THAT(events, ElementsAre("cpython.PyInterpreterState_New", "cpython.PyInterpreterState_Clear"));
+  sub = NewSub();
   refuse = "cpython.PyInterpreterState_New";
   EXPECT_EQ(registry.New(thread, InterpreterConfig::Isolated(), InterpreterWhence::kCApi).status().message(),
             "sys.audit failed");
+  events.clear();
   refuse = "cpython.PyInterpreterState_Clear";
-  refuse.clear();
+  Ref<Object> builtins = Dict::New();
+  static_cast<void>(sub->set_table(Interpreter::Table::kBuiltins, builtins));
+  End(sub);
+  EXPECT_THAT(events, ElementsAre("cpython.PyInterpreterState_Clear"));
+  EXPECT_EQ(builtins->RefCount(), 1) << "cleared all the same";
+  EXPECT_THAT(registry.Ids(), ElementsAre(0));
 }
 
 TEST_F(InterpreterTest, B037_LookUpErrors) {
@@ -259,6 +270,98 @@ TEST_F(InterpreterTest, B041_LowLevelCallbacksRunInClearWithACurrentThread) {
   }
   End(sub);
   EXPECT_EQ(ran, 3);
+}
+
+// ---- What threads leave to each other
+
+// Memory that readers may still see; `log` gets its name, and what its destructor finds amiss.
+struct Retired : DelayedFree {
+  Retired(InterpreterTest* test, std::string name) : test(test), name(std::move(name)) {
+    free = [](DelayedFree* self) {
+      std::unique_ptr<Retired> retired(static_cast<Retired*>(self));
+      Interpreter* const interp = Interpreter::Current();
+      if (interp == nullptr) {
+        retired->name += " detached";
+      } else if (interp->threads().stop_state().stopped.load(kRelaxed)) {
+        retired->name += " with the world stopped";
+      }
+      retired->test->log.push_back(retired->name);
+    };
+  }
+  InterpreterTest* test;
+  std::string name;
+};
+
+// By the current thread.
+void Retire(Retired* item) {
+  ThreadState& self = ThreadState::Get();
+  self.data().delayed_frees.Free(*item, self.link().qsbr, self.qsbr_slot());
+}
+
+TEST_F(InterpreterTest, ProcessDelayedFreesAlsoWhatADetachedThreadHasRetired) {
+  ThreadState* other = main->threads().NewBound();
+  ThreadState::Swap(other);
+  Retire(new Retired(this, "other's"));
+  ThreadState::Swap(thread);
+  Retire(new Retired(this, "own"));
+  main->ProcessDelayed();
+  EXPECT_THAT(log, UnorderedElementsAre("other's", "own"));
+  InterpreterThreads::Clear(*other);
+  InterpreterThreads::Delete(other);
+}
+
+TEST_F(InterpreterTest, ProcessDelayedFreesNothingWhileTheCallerHasStoppedAWorld) {
+  Retire(new Retired(this, "own"));
+  {
+    StoppedWorld stopped(main->threads());
+    main->ProcessDelayed();
+  }
+  {
+    StoppedWorld stopped(registry.threads());
+    main->ProcessDelayed();
+  }
+  EXPECT_EQ(log.empty(), !kGilEnabled);
+  main->ProcessDelayed();
+  EXPECT_THAT(log, ElementsAre("own"));
+}
+
+TEST_F(InterpreterTest, ClearFreesWhatWasRetiredWhileDestructorsHaveAThread) {
+  static InterpreterTest* test;
+  test = this;
+  Interpreter* sub = NewSub();
+  ThreadState* end = sub->threads().NewBound(Whence::kFini);
+  ThreadState::Swap(end);
+  Retire(new Retired(this, "before"));
+  sub->at_exit().RegisterLowLevel([](void*) { Retire(new Retired(test, "meanwhile")); }, nullptr);
+  sub->Clear(*end);
+  EXPECT_THAT(log, UnorderedElementsAre("before", "meanwhile"));
+  registry.Delete(sub);
+  EXPECT_EQ(log.size(), 2u);
+  thread->Attach();
+}
+
+// The thread has queued references with one state, and is just binding another one.
+TEST_F(InterpreterTest, BR5_ReferencesAreMergedAlsoIfTheStateThatIsFoundIsNotRegisteredYet) {
+  if (kGilEnabled) GTEST_SKIP() << "references are counted under the GIL";
+  InterpreterHooks hooks = registry.hooks();
+  static int merged;
+  merged = 0;
+  hooks.references = {.merge = [](void*, void*) { return ++merged < 0; }, .destroy = [](void*, void*) {}};
+  registry.set_hooks(hooks);
+  Interpreter* sub = NewSub();
+  ThreadState* older = sub->threads().NewBound();
+  ThreadState::Swap(older);
+  ThreadState* newer = sub->threads().NewBound();
+  sub->brc()->Unregister(newer->data().brc);
+  sub->QueueReference(CurrentThreadIdent(), &merged);
+  EXPECT_EQ(merged, 0);
+  EXPECT_TRUE(sub->MergeReferencesOf(CurrentThreadIdent()));
+  EXPECT_EQ(merged, 1);
+  InterpreterThreads::Clear(*newer);
+  InterpreterThreads::Delete(newer);
+  sub->Clear(*older);
+  registry.Delete(sub);
+  thread->Attach();
 }
 
 // ---- HandlePending

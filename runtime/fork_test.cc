@@ -250,6 +250,26 @@ TEST_F(ForkTest, B061_AGuardOfAnInterpreterThatTheChildEndsIsHarmless) {
   guard.Close();
 }
 
+// The thread's own state of the main interpreter does not survive a fork in another one: who wants it back hangs there, and
+// uses no memory that is gone.
+TEST_F(ForkTest, AThreadThatWantsItsDeletedStateBackHangs) {
+  Start();
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+  ASSERT_TRUE(sub.ok());
+  ThreadState* const in_sub = *sub;
+  ThreadState::Swap(main_thread);
+  EXPECT_EQ(ForkAnd([&] {
+              std::thread([] {
+                std::this_thread::sleep_for(std::chrono::milliseconds(100));
+                ::_exit(0);
+              }).detach();
+              ThreadState::Swap(in_sub);
+              return 1;
+            }),
+            "exit 0");
+}
+
 TEST_F(ForkTest, FK6_HandlesOfTheParentsThreadsAreDoneInTheChild) {
   Start();
   Atomic<bool> go{false};

@@ -235,11 +235,12 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
 
 // A start that failed leaves nothing behind, unlike CPython's (LC-3).
 void Runtime::Undo(ThreadState* thread) {
+  if (thread != nullptr) {
+    registry_.signals().RestoreDefaults();
+    EndClaimed(*thread);  // runs code
+  }
   process_phase.core_initialized.store(false, kRelaxed);
   process_phase.preinitialized.store(false, kRelaxed);
-  if (thread == nullptr) return;
-  registry_.signals().RestoreDefaults();
-  EndClaimed(*thread);
 }
 
 // ---- Interpreters

@@ -20,7 +20,7 @@ class ModulesView final : public Object {
   absl::StatusOr<std::string> Repr() const override {
     std::string text;
     for (const ModuleTable::Item& item : importer_->modules().Snapshot()) {
-      const absl::StatusOr<std::string> shown = item.second->Repr();
+      absl::StatusOr<std::string> shown = item.second->Repr();
       if (!shown.ok()) return shown;
       text += (text.empty() ? "" : ", ") + ReprOfString(item.first) + ": " + *shown;
     }

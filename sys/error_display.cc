@@ -186,7 +186,7 @@ int HandleSystemExit(SysModule& sys, Error& exit) {
 
 }  // namespace
 
-std::optional<int> PrintUncaught(SysModule& sys, Ref<Error> error) {
+std::optional<int> PrintUncaught(SysModule& sys, const Ref<Error>& error) {
   const bool inspecting = sys.inspect() > 0;
   if (error->IsA(ErrorType::SystemExit()) && !inspecting) return HandleSystemExit(sys, *error);
 

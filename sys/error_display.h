@@ -44,7 +44,7 @@ void DisplayError(SysModule& sys, const Ref<Error>& error);
 // PyErr_PrintEx: for SystemExit (unless SysModule::inspect) prints its message and returns the status to exit
 // with; otherwise displays through sys.excepthook and returns nullopt, unless the hook itself raised
 // SystemExit.
-std::optional<int> PrintUncaught(SysModule& sys, Ref<Error> error);
+std::optional<int> PrintUncaught(SysModule& sys, const Ref<Error>& error);
 
 // sys.unraisablehook with (exc_type, exc_value, exc_traceback, err_msg, object). `message` may be null: then "Exception
 // ignored in" and the object. `object` may be null.

@@ -51,7 +51,7 @@ Ref<Object> StructSequence::Field(std::string_view name) const {
   return nullptr;
 }
 
-Ref<StructSequence> StructSequence::With(std::string_view field, Ref<Object> value) const {
+Ref<StructSequence> StructSequence::With(std::string_view field, const Ref<Object>& value) const {
   std::vector<Ref<Object>> values = values_;
   bool found = false;
   for (size_t i = 0; i < values.size(); ++i) {

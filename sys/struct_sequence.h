@@ -60,7 +60,7 @@ class StructSequence final : public Object {
   // Null for a name that is no field.
   Ref<Object> Field(std::string_view name) const;
   // A new object that differs in one field.
-  Ref<StructSequence> With(std::string_view field, Ref<Object> value) const;
+  Ref<StructSequence> With(std::string_view field, const Ref<Object>& value) const;
 
   const char* TypeName() const override { return type_->name().c_str(); }
   absl::StatusOr<std::string> Repr() const override;  // sys.flags(debug=0, inspect=0, ...)

@@ -190,8 +190,8 @@ absl::StatusOr<std::vector<std::pair<uint64_t, Ref<Error>>>> CurrentExceptions(S
   });
 }
 
-absl::Status SetAsyncGenHooks(SysModule& sys, ThreadState& thread, Ref<Object> firstiter,
-                              Ref<Object> finalizer) {
+absl::Status SetAsyncGenHooks(SysModule& sys, ThreadState& thread, const Ref<Object>& firstiter,
+                              const Ref<Object>& finalizer) {
   if (finalizer && !IsNone(finalizer) && !finalizer->IsCallable()) {
     return Raise(ErrorType::TypeError(), "callable finalizer expected, got %.50s", finalizer->TypeName());
   }

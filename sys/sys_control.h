@@ -57,8 +57,8 @@ absl::StatusOr<std::vector<std::pair<uint64_t, Ref<Error>>>> CurrentExceptions(S
 
 // sys.set_asyncgen_hooks: null leaves unchanged, None removes. Both are checked before either is stored, the finalizer
 // first; one audit event per stored hook; a veto of the second takes the first back (SY-82).
-absl::Status SetAsyncGenHooks(SysModule& sys, ThreadState& thread, Ref<Object> firstiter,
-                              Ref<Object> finalizer);
+absl::Status SetAsyncGenHooks(SysModule& sys, ThreadState& thread, const Ref<Object>& firstiter,
+                              const Ref<Object>& finalizer);
 absl::Status SetCoroutineOriginTrackingDepth(ThreadState& thread, int64_t depth);
 
 // True from the point of no return of the runtime on (SY-70).

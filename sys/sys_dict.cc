@@ -217,6 +217,7 @@ std::vector<std::pair<std::string, Ref<Object>>> SysDict::Snapshot() const {
   }
   std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.order < b.order; });
   std::vector<std::pair<std::string, Ref<Object>>> result;
+  result.reserve(items.size());
   for (Item& item : items) result.emplace_back(item.entry->name, std::move(item.value));
   return result;
 }

@@ -151,6 +151,7 @@ void TwoWriters(Schedule& s) {
 TEST(SysDictScheduleTest, B120_TwoWriters) {
   const Result exhaustive = Explore(Base(Options::Exhaustive(1)), TwoWriters);
   EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
+  EXPECT_TRUE(exhaustive.complete);
   const Result result = Explore(Base(Options::Pct(3, 4000)), TwoWriters);
   EXPECT_TRUE(result.ok()) << result.report;
 }

@@ -42,6 +42,7 @@ SysHost& DefaultHost() {
 
 Ref<Tuple> TupleOfStrings(const std::vector<std::string>& strings) {
   std::vector<Ref<Object>> items;
+  items.reserve(strings.size());
   for (const std::string& string : strings) items.push_back(String::Of(string));
   return Tuple::Of(std::move(items));
 }

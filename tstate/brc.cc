@@ -18,6 +18,10 @@ void Brc::Register(BrcThread& thread, uint64_t ident, EvalBreaker& breaker) {
   PYRT_CHECK(thread.breaker_ == nullptr, "_Py_brc_init_thread", "the thread is registered already");
   Bucket& bucket = BucketOf(ident);
   RankedMutexLock<kRank> guard(bucket.lock);
+  // What waits for another state of the OS thread: this one may be the only one that polls from here on.
+  for (const BrcThread* other = bucket.first; other != nullptr; other = other->next_) {
+    if (other->ident_ == ident && other->queue_ != nullptr) breaker.Set(BreakerEvent::kExplicitMerge);
+  }
   thread.ident_ = ident;
   thread.breaker_ = &breaker;
   thread.next_ = bucket.first;
@@ -69,6 +73,7 @@ void Brc::Unregister(BrcThread& thread) {
       // Another state of the same OS thread merges for all: it may be the one that is attached there now.
       BrcThread* other = bucket.first;
       while (other != nullptr && (other == &thread || other->ident_ != thread.ident_)) other = other->next_;
+      if (other != nullptr && queue != nullptr) other->breaker_->Set(BreakerEvent::kExplicitMerge);
       while (other != nullptr && queue != nullptr) {
         Entry* const entry = std::exchange(queue, queue->next);
         entry->next = std::exchange(other->queue_, entry);
@@ -118,11 +123,10 @@ Brc::QueueResult Brc::Queue(uint64_t owner, void* object) {
   return QueueResult::kMerged;
 }
 
-void* Brc::MergeStopped(BrcThread& thread) {
-  if (!thread.registered()) return nullptr;
+void* Brc::MergeStopped(uint64_t ident) {
   Entry* dead = nullptr;
   Entry* done = nullptr;
-  for (Entry* entry = TakeAll(thread.ident_); entry != nullptr;) {
+  for (Entry* entry = TakeAll(ident); entry != nullptr;) {
     Entry* const next = entry->next;
     Entry*& list = hooks_.merge(hooks_.context, entry->object) ? dead : done;
     entry->next = std::exchange(list, entry);

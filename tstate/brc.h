@@ -80,10 +80,12 @@ class Brc {
   Brc& operator=(const Brc&) = delete;
 
   // Enters the thread, from now on owner of what `ident` owns. On that OS thread. Several states of one OS thread
-  // may be in the table; any of them merges for all. CPython: _Py_brc_init_thread.
+  // may be in the table; any of them merges for all. Sets the ExplicitMerge bit if something is queued for
+  // another one. CPython: _Py_brc_init_thread.
   void Register(BrcThread& thread, uint64_t ident, EvalBreaker& breaker);
-  // Merges what is queued, or leaves it to another state of the same OS thread, and takes the thread out; nothing can be
-  // queued for it afterwards (BR-4). Attached; on that thread, or on one that excludes it. Runs destructors; does nothing if it is not registered. CPython:
+  // Merges what is queued, or leaves it to another state of the same OS thread, whose ExplicitMerge bit it
+  // sets, and takes the thread out; nothing can be queued for it afterwards (BR-4). Attached; on that thread,
+  // or on one that excludes it. Runs destructors; does nothing if it is not registered. CPython:
   // _Py_brc_remove_thread.
   void Unregister(BrcThread& thread);
 
@@ -94,9 +96,10 @@ class Brc {
   // _Py_brc_merge_refcounts.
   size_t MergeOwn(BrcThread& thread);
 
-  // For a thread that can touch no object meanwhile, by whichever of its states: a stopped world (BR-5). Destroy, later and
-  // where destructors may run, frees those that had no reference left.
-  void* MergeStopped(BrcThread& thread);
+  // Merges what is queued for any state of thread `ident`, which can touch no object meanwhile, by whichever
+  // of them: a stopped world (BR-5). It may register a state meanwhile, as Bind is not stopped. Destroy,
+  // later and where destructors may run, frees those that had no reference left.
+  void* MergeStopped(uint64_t ident);
   void Destroy(void* dead);
 
   // In a forked child: no bucket is locked (BR-6). The parent's threads stay registered until they are cleared,

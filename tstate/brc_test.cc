@@ -82,6 +82,38 @@ TEST(BrcTest, AnyStateOfAThreadMergesForAll) {
   brc.Unregister(second.node);
 }
 
+TEST(BrcTest, BR2_AStateThatIsRegisteredLaterIsToldOfWhatWaits) {
+  Brc brc(kHooks);
+  Thread first(brc, 3);
+  Counted object{.owner = 3, .local = 1, .shared = {}, .destroyed = {}};
+  EXPECT_EQ(brc.Queue(3, &object), Brc::QueueResult::kQueued);
+  Thread neighbour(brc, 3 + Brc::kBuckets);
+  EXPECT_FALSE(neighbour.breaker.IsSet(BreakerEvent::kExplicitMerge));
+  Thread second(brc, 3);
+  EXPECT_TRUE(second.breaker.IsSet(BreakerEvent::kExplicitMerge))
+      << "the first one may never be attached again";
+  EXPECT_EQ(brc.MergeOwn(second.node), 1u);
+  EXPECT_EQ(object.destroyed.load(kRelaxed), 1);
+  Thread third(brc, 3);
+  EXPECT_FALSE(third.breaker.IsSet(BreakerEvent::kExplicitMerge)) << "nothing waits";
+  for (Thread* const thread : {&first, &second, &third, &neighbour}) brc.Unregister(thread->node);
+}
+
+TEST(BrcTest, BR4_WhoInheritsAQueueIsToldOfIt) {
+  Brc brc(kHooks);
+  Thread heir(brc, 3);
+  Thread leaves(brc, 3);
+  Counted object{.owner = 3, .local = 1, .shared = {}, .destroyed = {}};
+  EXPECT_EQ(brc.Queue(3, &object), Brc::QueueResult::kQueued);
+  heir.breaker.Clear(BreakerEvent::kExplicitMerge);
+  brc.Unregister(leaves.node);
+  EXPECT_TRUE(heir.breaker.IsSet(BreakerEvent::kExplicitMerge));
+  EXPECT_EQ(object.destroyed.load(kRelaxed), 0) << "the heir's to merge";
+  EXPECT_EQ(brc.MergeOwn(heir.node), 1u);
+  EXPECT_EQ(object.destroyed.load(kRelaxed), 1);
+  brc.Unregister(heir.node);
+}
+
 // An object whose destructor gives up a reference to another one of the same owner.
 TEST(BrcTest, BR4_LeavingMergesAlsoWhatIsQueuedMeanwhile) {
   static Brc* brc;
@@ -109,13 +141,32 @@ TEST(BrcTest, BR5_MergedInAStoppedWorldAndDestroyedLater) {
   Counted lives{.owner = 9, .local = 2, .shared = {}, .destroyed = {}};
   brc.Queue(9, &dies);
   brc.Queue(9, &lives);
-  void* const dead = brc.MergeStopped(owner.node);
+  void* const dead = brc.MergeStopped(9);
   EXPECT_EQ(dies.owner, 0u);
   EXPECT_EQ(dies.destroyed.load(kRelaxed), 0);
   brc.Destroy(dead);
   EXPECT_EQ(dies.destroyed.load(kRelaxed), 1);
   EXPECT_EQ(lives.destroyed.load(kRelaxed), 0);
   brc.Unregister(owner.node);
+}
+
+TEST(BrcTest, BR5_InAStoppedWorldAllStatesOfTheThreadAreMergedFor) {
+  Brc brc(kHooks);
+  Thread older(brc, 9);
+  Counted first{.owner = 9, .local = 1, .shared = {}, .destroyed = {}};
+  brc.Queue(9, &first);
+  Thread newer(brc, 9);
+  Thread neighbour(brc, 9 + Brc::kBuckets);
+  Counted second{.owner = 9, .local = 1, .shared = {}, .destroyed = {}};
+  Counted other{.owner = 9 + Brc::kBuckets, .local = 1, .shared = {}, .destroyed = {}};
+  brc.Queue(9, &second);
+  brc.Queue(9 + Brc::kBuckets, &other);
+  brc.Destroy(brc.MergeStopped(9));
+  EXPECT_EQ(first.destroyed.load(kRelaxed), 1);
+  EXPECT_EQ(second.destroyed.load(kRelaxed), 1);
+  EXPECT_EQ(other.destroyed.load(kRelaxed), 0);
+  EXPECT_EQ(brc.MergeStopped(10), nullptr) << "nobody is registered";
+  for (Thread* const thread : {&older, &newer, &neighbour}) brc.Unregister(thread->node);
 }
 
 TEST(BrcTest, TS33_AStateIsRegisteredFromBindToClear) {

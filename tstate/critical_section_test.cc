@@ -105,6 +105,18 @@ TEST_F(CriticalSectionTest, B018_OppositeOrdersOfTwoMutexesDoNotDeadlock) {
   EXPECT_EQ(total, 4 * kRounds);
 }
 
+// A suspended section has given its mutexes up, and they may be another thread's.
+TEST_F(CriticalSectionTest, EndingASectionWhileDetachedIsFatal) {
+  TestThread thread(interpreter_);
+  EXPECT_DEATH(
+      {
+        CriticalSection section(a_);
+        thread->Detach();
+      },
+      "PyCriticalSection_End: critical sections end in the reverse order, attached to the state that began "
+      "them");
+}
+
 TEST_F(CriticalSectionTest, ASectionOnAMutexThatIsHeldAlreadyIsEmpty) {  // CS-7
   TestThread thread(interpreter_);
   CriticalSection outer(a_, b_);

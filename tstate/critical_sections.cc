@@ -31,8 +31,11 @@ void ThreadState::LockCriticalSection(CriticalSectionNode& node, Mutex* first,
 }
 
 void ThreadState::EndCriticalSection(CriticalSectionNode& node) PYRT_NO_THREAD_SAFETY_ANALYSIS {
-  PYRT_CHECK(CriticalSectionNode::From(critical_sections_) == &node, "PyCriticalSection_End",
-             "critical sections end in the reverse order (%s)", ToString().c_str());
+  // A suspended one has given its mutexes up: they may be somebody else's.
+  PYRT_CHECK(critical_sections_ == reinterpret_cast<uintptr_t>(&node) && Current() == this,
+             "PyCriticalSection_End",
+             "critical sections end in the reverse order, attached to the state that began them (%s; %s)",
+             ToString().c_str(), Here().c_str());
   if (node.second != nullptr) node.second->Unlock();
   if (node.first != nullptr) node.first->Unlock();
   critical_sections_ = node.previous;

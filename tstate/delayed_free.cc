@@ -19,17 +19,21 @@ void DelayedFrees::Free(DelayedFree& item, Qsbr* domain, QsbrSlot* self) {
   }
 }
 
+void DelayedFrees::TakeOrphans(Qsbr& domain) {
+  DelayedFree* const orphans = domain.TakeOrphans();
+  if (orphans == nullptr) return;
+  DelayedFree* tail = orphans;
+  size_t count = 1;
+  for (; tail->next != nullptr; tail = tail->next) ++count;
+  // In front: they are older. Their goals may be out of order with ours, which only delays them.
+  tail->next = first_;
+  first_ = orphans;
+  if (last_ == nullptr) last_ = tail;
+  size_ += count;
+}
+
 bool DelayedFrees::Process(Qsbr& domain, QsbrSlot* self) {
-  if (DelayedFree* const orphans = domain.TakeOrphans()) {
-    DelayedFree* tail = orphans;
-    size_t count = 1;
-    for (; tail->next != nullptr; tail = tail->next) ++count;
-    // In front: they are older. Their goals may be out of order with ours, which only delays them.
-    tail->next = first_;
-    first_ = orphans;
-    if (last_ == nullptr) last_ = tail;
-    size_ += count;
-  }
+  TakeOrphans(domain);
   while (first_ != nullptr) {
     domain.AdvanceTo(first_->goal);
     if (!domain.Poll(first_->goal, self)) return false;
@@ -51,8 +55,20 @@ void DelayedFrees::Abandon(Qsbr* domain) {
   size_ = 0;
 }
 
-void DelayedFrees::FreeAll() {
-  while (first_ != nullptr) {
+void DelayedFrees::TakeFrom(DelayedFrees& other) {
+  if (other.first_ == nullptr) return;
+  (last_ == nullptr ? first_ : last_->next) = other.first_;
+  last_ = other.last_;
+  size_ += other.size_;
+  other.first_ = other.last_ = nullptr;
+  other.size_ = 0;
+}
+
+void DelayedFrees::FreeAll(Qsbr* domain) {
+  for (;;) {
+    // Each time: an item's function may end a thread, which leaves its own behind.
+    if (domain != nullptr) TakeOrphans(*domain);
+    if (first_ == nullptr) return;
     DelayedFree* const item = first_;
     first_ = item->next;
     if (first_ == nullptr) last_ = nullptr;

@@ -46,12 +46,17 @@ class DelayedFrees {
   // The thread ends: its queue goes to `domain`. No lock is held while anything is freed.
   void Abandon(Qsbr* domain);
 
-  // Nobody else exists (end of the interpreter): frees all.
-  void FreeAll();
+  // Takes over what another thread has queued. That thread is kept out; frees nothing and takes no lock.
+  void TakeFrom(DelayedFrees& other);
+
+  // Nobody else exists (end of the interpreter): frees all, with what was left to `domain` (may be null).
+  void FreeAll(Qsbr* domain = nullptr);
 
   size_t size() const { return size_; }
 
  private:
+  void TakeOrphans(Qsbr& domain);
+
   DelayedFree* first_ = nullptr;
   DelayedFree* last_ = nullptr;
   size_t size_ = 0;

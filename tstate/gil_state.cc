@@ -61,7 +61,8 @@ void internal::GilStateReleaseSlow(GilStateBefore before) {
 }
 
 EnsureToken EnsureAttached(const InterpreterGuard& guard) {
-  PYRT_CHECK(static_cast<bool>(guard), "PyThreadState_Ensure", "the guard is null");
+  PYRT_CHECK(static_cast<bool>(guard), "PyThreadState_Ensure",
+             "the guard is null, or is the parent's in a forked child");
   InterpreterLink& link = *guard.link();
   ThreadState* const current = ThreadState::Current();
   if (current != nullptr && &current->link() == &link) {
@@ -104,8 +105,8 @@ void ReleaseAttached(EnsureToken token) {
     if (before == nullptr) thread.Detach();
     return;
   }
-  // Given up last: until then the interpreter waits for us.
-  const InterpreterGuard guard = std::move(data.owned_guard);
+  // Given up when the state is gone: until then the interpreter waits for us.
+  InterpreterGuard guard = std::move(data.owned_guard);
   if (!data.delete_on_release) {
     if (before == nullptr) thread.Detach();
     return;
@@ -114,6 +115,7 @@ void ReleaseAttached(EnsureToken token) {
   InterpreterThreads::Clear(thread);
   data.ensure_counter = 0;
   InterpreterThreads::DeleteCurrent();
+  guard.Close();  // before an attach that may hang, for the interpreter of `before` may have ended
   if (before != nullptr) before->Attach();
 }
 

@@ -190,6 +190,37 @@ TEST_F(GilStateTest, EnsureAttachedRestoresAttachedToAnother) {
   EXPECT_EQ(main_.threads.size(), 0u);
 }
 
+// The state to go back to may have been deleted meanwhile: the thread hangs, and its guard must not hang with it.
+TEST_F(GilStateTest, TS53_AThreadThatHangsOnItsWayBackHasGivenItsGuardUp) {
+  TestInterpreter other(TestRegistry(), 1);
+  std::atomic<ThreadState*> back{nullptr};
+  std::atomic<bool> go{false};
+  std::thread([&] {
+    ThreadState* const own = other.threads.NewBound();
+    own->Attach();
+    const EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
+    ASSERT_TRUE(token);
+    back = own;
+    while (!go) {
+      DetachedScope detached;
+      std::this_thread::yield();
+    }
+    ReleaseAttached(token);  // never returns
+    ADD_FAILURE() << "attached to a state that is gone";
+  }).detach();
+  ASSERT_TRUE(Eventually([&] { return back.load() != nullptr; }));
+  EXPECT_EQ(main_.guards.count(), 1u);
+  {
+    TestThread finalizer(other);
+    InterpreterThreads::DeleteRemoved(other.threads.RemoveAllExcept(&*finalizer, /*shut_down=*/true),
+                                      /*threads_are_gone=*/false);
+  }
+  EXPECT_EQ(other.threads.lost_states(), 1);
+  go = true;
+  EXPECT_TRUE(Eventually([&] { return other.threads.lost_states() == 0; }));
+  EXPECT_EQ(main_.guards.count(), 0u);
+}
+
 TEST_F(GilStateTest, EnsureAttachedRestoresDetachedAndUnknown) {
   const InterpreterGuard guard = InterpreterGuard::FromView(InterpreterView::FromMain());
   ASSERT_TRUE(guard);

@@ -29,6 +29,7 @@ HandshakeResult Handshake::Run(ThreadState& target, Function function, void* arg
 
     // The interpreter's mutex and the gate: nobody else suspends or resumes the target.
     StopTheWorld scope(threads);
+    scope.CheckAttachment();
     if (!scope.EnterScope(deadline)) return HandshakeResult::kTimedOut;
 
     HandshakeOperation operation{.function = function, .argument = argument, .counter = {}};

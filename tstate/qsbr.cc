@@ -37,16 +37,18 @@ QsbrSlot* Qsbr::Reserve() {
     // Allocation under the lock could come back here through a tracing allocator (gh-96071).
     auto* const chunk = new (std::nothrow) QsbrSlot[ChunkSize(count)];
     if (chunk == nullptr) return nullptr;
+    QsbrSlot* const last = chunk + ChunkSize(count) - 1;
+    for (QsbrSlot* one = chunk; one != last; ++one) one->next_free = one + 1;
     lock_.Lock();
     const bool still_needed = chunk_count_.load(kRelaxed) == count;
     if (still_needed) {
-      for (size_t i = ChunkSize(count); i-- > 0;) {
-        chunk[i].next_free = free_;
-        free_ = &chunk[i];
-      }
       chunks_[count].store(chunk, kRelaxed);
       // Release: a scan that counts the chunk finds its pointer and its slots constructed.
       chunk_count_.store(count + 1, kRelease);
+      // Last, and all at once: a fork may fall anywhere here, as a thread without a state is not stopped, and
+      // its child must not hand out a slot that no scan visits.
+      last->next_free = free_;
+      free_ = chunk;
     }
     lock_.Unlock();
     if (!still_needed) delete[] chunk;
@@ -90,7 +92,10 @@ bool Qsbr::Poll(uint64_t goal, QsbrSlot* self) {
   // Acquire: somebody else's Poll has seen the threads, and we its conclusion.
   if (AtMost(goal, rd_seq_.load(kAcquire))) return true;
   if (self != nullptr && self->seq.load(kRelaxed) != kOffline) Quiescent(*self);
-  if (Before(Scan(), goal)) return false;
+  if (Before(Scan(), goal)) {
+    AskToReport(goal);
+    return false;
+  }
   // A thread that we saw offline may have come online just now and be reading what we want to free. After
   // this fence its slot shows it, or its reads find that the object was unlinked.
   if (!PYRT_MUTANT(qsbr_poll_without_fence)) AsymmetricFence::Heavy();
@@ -99,6 +104,12 @@ bool Qsbr::Poll(uint64_t goal, QsbrSlot* self) {
   while (Before(before, reached) && !rd_seq_.compare_exchange_weak(before, reached, kAcqRel, kAcquire)) {
   }
   return AtMost(goal, reached);
+}
+
+void Qsbr::AskToReport(uint64_t goal) {
+  if (ask_ == nullptr || !Before(asked_.load(kRelaxed), goal)) return;
+  asked_.store(goal, kRelaxed);  // two that meet here ask twice
+  ask_(ask_context_);
 }
 
 void Qsbr::AddOrphans(DelayedFree* first, DelayedFree* last) {

@@ -58,6 +58,14 @@ class Qsbr {
   Qsbr& operator=(const Qsbr&) = delete;
   ~Qsbr();
 
+  // Asks the online threads to report soon: called by a Poll that some thread holds up, once for each goal, with no lock
+  // held. A thread that only computes and polls its breaker reports nothing by itself (EB-8: it costs what the poll may
+  // not). Before threads run.
+  void SetAsk(void (*ask)(void* context), void* context) {
+    ask_ = ask;
+    ask_context_ = context;
+  }
+
   // A slot for a new thread, offline; null when memory is short. Allocates, with no lock held. Any thread.
   QsbrSlot* Reserve();
   // Gives a slot back; its thread is offline. Any thread. Must not be called with the head lock held (LK-2).
@@ -118,10 +126,14 @@ class Qsbr {
   static constexpr size_t ChunkSize(int chunk) { return kFirstChunk << chunk; }
   QsbrSlot* TakeFree() PYRT_REQUIRES(lock_);
   uint64_t Scan() const;
+  void AskToReport(uint64_t goal);
   DelayedFree* TakeOrphansSlow();
 
   alignas(64) Atomic<uint64_t> wr_seq_{kInitial};
   Atomic<uint64_t> rd_seq_{kInitial};
+  void (*ask_)(void* context) = nullptr;
+  void* ask_context_ = nullptr;
+  Atomic<uint64_t> asked_{kInitial};  // the goal that was last asked for
   Atomic<int> chunk_count_{0};
   Atomic<DelayedFree*> orphans_{nullptr};  // written under lock_
   Atomic<QsbrSlot*> chunks_[kMaxChunks]{};

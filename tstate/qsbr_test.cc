@@ -1,5 +1,8 @@
 #include "pyrt/tstate/qsbr.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -160,6 +163,47 @@ TEST(DelayedFreesTest, FreesAtOnceUnderTheGilAndInBatchesWithout) {
   qsbr.Offline(*writer);
 }
 
+TEST(DelayedFreesTest, AThreadTakesOverWhatAnotherHasQueued) {
+  std::atomic<int> freed{0};
+  Qsbr qsbr;
+  QsbrSlot* const self = qsbr.Reserve();
+  qsbr.Online(*self);
+  DelayedFrees own;
+  DelayedFrees other;
+  own.TakeFrom(other);
+  EXPECT_EQ(own.size(), 0u);
+  for (const size_t already : {0, 1}) {
+    freed = 0;
+    for (size_t i = 0; i < already; ++i) own.Free(*NewItem(&freed), &qsbr, self);
+    for (int i = 0; i < 2; ++i) other.Free(*NewItem(&freed), &qsbr, nullptr);
+    own.TakeFrom(other);
+    EXPECT_EQ(other.size(), 0u);
+    EXPECT_EQ(own.size(), kGilEnabled ? 0 : already + 2);
+    EXPECT_TRUE(own.Process(qsbr, self));
+    EXPECT_EQ(freed, static_cast<int>(already) + 2);
+    EXPECT_TRUE(other.Process(qsbr, nullptr));
+  }
+  qsbr.Offline(*self);
+  qsbr.Release(self);
+}
+
+TEST(DelayedFreesTest, FreeAllFreesWhatWasLeftBehindToo) {
+  std::atomic<int> freed{0};
+  Qsbr qsbr;
+  QsbrSlot* const reader = qsbr.Reserve();
+  qsbr.Online(*reader);
+  DelayedFrees gone;
+  DelayedFrees frees;
+  gone.Free(*NewItem(&freed), &qsbr, nullptr);
+  gone.Abandon(&qsbr);
+  frees.Free(*NewItem(&freed), &qsbr, nullptr);
+  frees.FreeAll(&qsbr);
+  EXPECT_EQ(freed, 2);
+  EXPECT_EQ(frees.size(), 0u);
+  qsbr.Offline(*reader);
+  qsbr.Release(reader);
+}
+
 TEST(QsbrTest, AForkedChildKeepsTheSurvivorsSlot) {
   Qsbr qsbr;
   QsbrSlot* const survivor = qsbr.Reserve();
@@ -172,6 +216,31 @@ TEST(QsbrTest, AForkedChildKeepsTheSurvivorsSlot) {
   EXPECT_TRUE(qsbr.Poll(goal, survivor));
   qsbr.Offline(*survivor);
   qsbr.Release(survivor);
+}
+
+// A thread without a state makes one, and the domain grows, while another one forks.
+TEST(QsbrTest, QS8_AForkedChildHandsOutNoSlotThatScansDoNotVisit) {
+  if constexpr (kTsan) GTEST_SKIP() << "ThreadSanitizer's own record of who holds what survives the fork";
+  constexpr size_t kCapacity = Qsbr::kFirstChunk << 12;
+  for (int i = 0; i < 50; ++i) {
+    Qsbr qsbr;
+    std::thread grows([&] {
+      while (qsbr.capacity() < kCapacity) qsbr.Reserve();
+    });
+    while (qsbr.capacity() == 0) std::this_thread::yield();
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(20);
+      qsbr.ReinitLockAfterFork();
+      QsbrSlot* const slot = qsbr.Reserve();
+      qsbr.Online(*slot);
+      ::_exit(qsbr.Poll(qsbr.Advance()) ? 1 : 0);
+    }
+    grows.join();
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  }
 }
 
 TEST(QsbrDeathTest, SlotsAreReleasedOnceAndOffline) {

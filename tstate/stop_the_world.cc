@@ -107,6 +107,7 @@ bool StopTheWorld::WaitForOthers(Deadline deadline) {
 
 bool StopTheWorld::Stop(Deadline deadline) {
   if constexpr (kGilEnabled) {
+    if (depth_ == 0) CheckAttachment();
     ++depth_;
     return true;
   }
@@ -120,6 +121,7 @@ bool StopTheWorld::Stop(Deadline deadline) {
   // Two threads that each have one interpreter stopped and want more would wait for each other.
   PYRT_CHECK(internal::world_stops_held == 0, "_PyEval_StopTheWorld",
              "this thread has stopped another interpreter; stop everything first, or start that one");
+  CheckAttachment();
   if (!EnterScope(deadline)) return false;
   state_.requester = ThreadState::Current();
   state_.owner.store(self, kRelaxed);
@@ -198,11 +200,22 @@ void StopTheWorld::Leave() {
   DisownScope();
 }
 
+// A thread that waits, attached to one interpreter, for the threads of another would not stop for those of them that wait
+// for it in their turn; with GILs it holds one that does not keep them from running.
+void StopTheWorld::CheckAttachment() const {
+  const ThreadState* const current = ThreadState::Current();
+  if (threads_ == nullptr || current == nullptr || current->link().threads == threads_) return;
+  PYRT_CHECK(
+      kGilEnabled && &current->gil() == threads_->link().gil, "_PyEval_StopTheWorld",
+      "this thread is attached to another interpreter than the one that it stops or shakes hands in; detach "
+      "first, or stop everything (%s)",
+      ThreadState::Here().c_str());
+}
+
 // Owns the scope: nobody else stops, starts or shakes hands in it. Detaches while it waits.
 //
 // As long as we own what we belong to nobody can suspend us or shut us down. Who did so before, while we waited, must not
-// find it owned by a thread that hangs: neither lets go of what was handed to it (gh-133130). (Not
-// covered: the scope of an interpreter that is not ours, while our own one ends.)
+// find it owned by a thread that hangs: neither lets go of what was handed to it (gh-133130).
 bool StopTheWorld::EnterScope(Deadline deadline) {
   ThreadState* const current = ThreadState::Current();
   if (current == nullptr) return OwnScope(deadline);

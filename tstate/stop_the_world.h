@@ -54,7 +54,8 @@ class StopTheWorld {
   explicit StopTheWorld(ThreadRegistry& registry)
       : registry_(registry), threads_(nullptr), state_(registry.global_stop()) {}
 
-  // Returns when every other thread of the scope is detached or suspended. Attached or not; an attached
+  // Returns when every other thread of the scope is detached or suspended. Not attached, or attached to an interpreter
+  // of the scope (to another one is fatal: each could wait for the other); an attached
   // caller is detached while it waits for another stop to end, but stays attached while the others stop.
   // Nested: a thread that has stopped the scope, or everything, stops it again at no cost; one that has
   // stopped an interpreter may not stop all (fatal). No lock of the runtime may be held.
@@ -82,6 +83,7 @@ class StopTheWorld {
  private:
   friend class Handshake;
 
+  void CheckAttachment() const;
   bool EnterScope(Deadline deadline) PYRT_NO_THREAD_SAFETY_ANALYSIS;
   bool OwnScope(Deadline deadline) PYRT_NO_THREAD_SAFETY_ANALYSIS;
   void DisownScope() PYRT_NO_THREAD_SAFETY_ANALYSIS;

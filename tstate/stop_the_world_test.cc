@@ -303,6 +303,16 @@ TEST_F(StopTheWorldDeathTest, MoreScopesUnderAStoppedInterpreterAreFatal) {
   EXPECT_DEATH(StoppedWorld more(other.threads), "this thread has stopped another interpreter");
 }
 
+// Two that did so to each other would both wait, attached, for the other to stop.
+TEST_F(StopTheWorldDeathTest, StoppingAnotherInterpreterThanOnesOwnIsFatal) {
+  TestInterpreter other(TestRegistry(), 1);
+  TestThread self(other);
+  EXPECT_DEATH(StoppedWorld stopped(interpreter_.threads),
+               "_PyEval_StopTheWorld: this thread is attached to another");
+  { StoppedWorld own(other.threads); }
+  { StoppedWorld all(TestRegistry()); }
+}
+
 TEST_F(StopTheWorldDeathTest, StartWithoutStopIsFatal) {
   StopTheWorld stop(interpreter_.threads);
   EXPECT_DEATH(stop.Start(), "_PyEval_StartTheWorld: the world was not stopped");

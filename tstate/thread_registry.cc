@@ -85,6 +85,14 @@ InterpreterThreads::InterpreterThreads(const Options& options) : registry_(*opti
   link_.interpreter_stop = &stop_state_.counter;
   link_.global_stop = &registry_.global_stop_.counter;
   link_.threads = this;
+  if constexpr (!kGilEnabled) {
+    // Any event makes a poll report. This one has nothing else to do where no reference is queued.
+    qsbr_.SetAsk(
+        [](void* threads) {
+          static_cast<InterpreterThreads*>(threads)->SetOnAll(BreakerEvent::kExplicitMerge);
+        },
+        this);
+  }
 
   HeadLockGuard guard(registry_.head_lock_);
   previous_ = nullptr;
@@ -118,6 +126,8 @@ void InterpreterThreads::Link(ThreadState& thread) {
   first_ = &thread;
   thread.listed_ = true;
   ++size_;
+  // It may have been changed since the state was made, and for the states on the list only (SY-58).
+  thread.data_.recursion.set_limit(link_.recursion_limit.load(kRelaxed));
 }
 
 ThreadState* InterpreterThreads::New(Whence whence) {
@@ -201,12 +211,13 @@ void InterpreterThreads::Delete(ThreadState* thread) {
   InterpreterThreads& threads = *thread->link().threads;
   if (thread->qsbr_slot_ != nullptr) threads.qsbr_.Release(std::exchange(thread->qsbr_slot_, nullptr));
   thread->gil().Forget(thread->holder_);
-  // A state that is slot B of another, living thread stays until that thread has noticed.
-  const bool named_by_its_thread =
-      thread->owner_status_.Has(internal::kBoundGilState) && internal::gilstate_thread_state != thread;
   threads.Unlink(*thread);
   FinishDelete(*thread);
-  thread->DecRef(named_by_its_thread ? 1 : 2);
+  // A state that is slot B of another, living thread stays until that thread has noticed.
+  const bool foreign = thread->thread_id() != 0 && thread->thread_id() != CurrentThreadIdent();
+  const bool named =
+      foreign && thread->tie_.exchange(ThreadState::Tie::kDeleted, kAcqRel) == ThreadState::Tie::kSlotB;
+  thread->DecRef(named ? 1 : 2);
 }
 
 void InterpreterThreads::DeleteCurrent() {
@@ -257,6 +268,13 @@ ThreadState* InterpreterThreads::RemoveAllExcept(ThreadState* keep, bool shut_do
   return removed;
 }
 
+void InterpreterThreads::ReleaseSlot(ThreadState& thread) {
+  if (thread.qsbr_slot_ == nullptr) return;
+  Qsbr& qsbr = thread.link().threads->qsbr_;
+  qsbr.Offline(*thread.qsbr_slot_);
+  qsbr.Release(std::exchange(thread.qsbr_slot_, nullptr));
+}
+
 void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone) {
   // See ThreadState::Attach.
   if (!threads_are_gone && list != nullptr && !PYRT_MUTANT(gh_124619_delete_without_fence))
@@ -271,20 +289,27 @@ void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone)
       // do so. It cannot come back. Its place in the GIL's queue is on its own stack.
       while (thread.attaching_.load(kAcquire)) YieldCpu();
     }
-    // The slot of a thread that lives stays its own, offline but for a moment in each attach that fails: given
-    // to another thread, that moment would be the other's.
-    if (threads_are_gone && thread.qsbr_slot_ != nullptr) {
-      threads.qsbr_.Offline(*thread.qsbr_slot_);
-      threads.qsbr_.Release(std::exchange(thread.qsbr_slot_, nullptr));
-    }
     if (!threads_are_gone) thread.gil().Forget(thread.holder_);
     FinishDelete(thread);
-    if (!threads_are_gone) {
-      threads.lost_states_.fetch_add(1, kRelaxed);
-      thread.set_deleter(&FreeLost);
-      if (thread.thread_id() == CurrentThreadIdent()) thread.KeepUntilThreadExit();
+    // The other states of the caller itself: frames further down may want them back, and must then hang.
+    const bool own = thread.thread_id() == CurrentThreadIdent();
+    if (own) {
+      thread.ShutDown();
+      thread.KeepUntilThreadExit();
     }
-    thread.DecRef(threads_are_gone ? 2 : 1);
+    if (!own && threads_are_gone) {
+      ReleaseSlot(thread);
+      thread.DecRef(2);
+      continue;
+    }
+    threads.lost_states_.fetch_add(1, kRelaxed);
+    thread.set_deleter(&FreeLost);
+    // The slot of a thread that lives stays its own, offline but for a moment in each attach that fails: given
+    // to another thread, that moment would be the other's.
+    const bool ended =
+        !own && thread.tie_.exchange(ThreadState::Tie::kRemoved, kAcqRel) == ThreadState::Tie::kEnded;
+    if (ended) ReleaseSlot(thread);
+    thread.DecRef(ended ? 2 : 1);
   }
 }
 

@@ -167,6 +167,7 @@ class InterpreterThreads {
   void Link(ThreadState& thread);
   void Unlink(ThreadState& thread);
   static void FinishDelete(ThreadState& thread);
+  static void ReleaseSlot(ThreadState& thread);
   static void FreeLost(ThreadState* thread);
 
   InterpreterLink link_;

@@ -232,6 +232,54 @@ TEST_F(ThreadRegistryTest, AThreadKeepsItsOwnRemovedStateUntilItEnds) {
   EXPECT_EQ(interpreter_.threads.lost_states(), 0);
 }
 
+// A thread that computes and polls, and has nothing else to answer, does not keep what others have retired.
+TEST_F(ThreadRegistryTest, EB8_AThreadThatOnlyPollsReportsWhenItHoldsAReclamationUp) {
+  if constexpr (kGilEnabled) GTEST_SKIP() << "frees are immediate";
+  std::atomic<bool> attached{false}, end{false};
+  std::thread busy([&] {
+    TestThread self(interpreter_);
+    attached = true;
+    while (!end) EXPECT_EQ(self->Poll(), 0);
+  });
+  ASSERT_TRUE(Eventually([&] { return attached.load(); }));
+  {
+    TestThread self(interpreter_);
+    const uint64_t goal = interpreter_.threads.qsbr().Advance();
+    EXPECT_TRUE(Eventually([&] { return interpreter_.threads.qsbr().Poll(goal, self->qsbr_slot()); }));
+  }
+  end = true;
+  busy.join();
+}
+
+// Nobody is left who could notice that a state was deleted if its thread has ended before.
+TEST_F(ThreadRegistryTest, TS65_TheStateOfAThreadThatHasEndedGoesAtOnce) {
+  std::thread([&] { interpreter_.threads.NewBound(); }).join();
+  TestThread finalizer(interpreter_);
+  EXPECT_EQ(interpreter_.threads.size(), 2u);
+  InterpreterThreads::DeleteRemoved(interpreter_.threads.RemoveAllExcept(&*finalizer, /*shut_down=*/true),
+                                    /*threads_are_gone=*/false);
+  EXPECT_EQ(interpreter_.threads.lost_states(), 0);
+}
+
+TEST_F(ThreadRegistryTest, TS65_AStateDeletedAfterTheEndOfItsThreadIsFreed) {
+  static int freed;
+  freed = 0;
+  ThreadState* left = nullptr;
+  std::thread([&] { left = interpreter_.threads.NewBound(); }).join();
+  left->IncRef();  // ours, the last
+  left->set_deleter([](ThreadState*) { ++freed; });
+  {
+    TestThread self(interpreter_);
+    InterpreterThreads::Clear(*left);
+    InterpreterThreads::Delete(left);
+  }
+  EXPECT_EQ(freed, 0);
+  left->DecRef();
+  EXPECT_EQ(freed, 1);
+  left->~ThreadState();
+  ThreadRegistry::DeallocateState(left, sizeof(ThreadState), alignof(ThreadState));
+}
+
 TEST_F(ThreadRegistryTest, B066_ClearWarnsAboutAStateInUse) {
   TestThread self(interpreter_);
   interpreter_.threads.link().verbose = true;

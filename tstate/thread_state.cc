@@ -36,14 +36,13 @@ ThreadState::~ThreadState() {
   if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
 }
 
-// What a thread does at its end with the states that nobody but it may let go.
+// What a thread does at its end with the states that it alone kept.
 struct ThreadState::ThreadExit {
   ThreadState* kept = nullptr;  // chained by next_
 
   ~ThreadExit() {
-    // A state that another thread has deleted meanwhile is still slot B here.
     ThreadState* const last = std::exchange(gilstate_thread_state, nullptr);
-    if (last != nullptr && last->status().finalized) last->DecRef();
+    if (last != nullptr) last->LeaveSlotB(Tie::kEnded);
     while (kept != nullptr) std::exchange(kept, kept->next_)->DecRef();
   }
 
@@ -60,6 +59,20 @@ void ThreadState::KeepUntilThreadExit() {
   next_ = std::exchange(thread_exit.kept, this);
 }
 
+// `tie`: kNone, or kEnded at the end of the thread.
+void ThreadState::LeaveSlotB(Tie tie) {
+  owner_status_.Clear(internal::kBoundGilState);
+  // Acquire and release: who deletes the state and its thread are done with it before it is freed.
+  switch (tie_.exchange(tie, kAcqRel)) {
+    case Tie::kDeleted:
+      return DecRef();
+    case Tie::kRemoved:
+      return tie == Tie::kEnded ? DecRef() : KeepUntilThreadExit();
+    default:
+      return;
+  }
+}
+
 void ThreadState::Bind() {
   const ThreadStatus before = status();
   PYRT_CHECK(before.is_alive() && !before.bound && !before.active, "_PyThreadState_Bind",
@@ -73,18 +86,17 @@ void ThreadState::Bind() {
 }
 
 void ThreadState::BindGilState() {
-  if (ThreadState* const before = gilstate_thread_state) {
-    before->owner_status_.Clear(internal::kBoundGilState);
-    // Deleted by another thread, and kept for us by the reference that this thread had.
-    if (before->lifecycle_status_.Has(internal::kFinalized)) before->DecRef();
-  }
+  if (gilstate_thread_state != nullptr) gilstate_thread_state->LeaveSlotB(Tie::kNone);
   gilstate_thread_state = this;
+  tie_.store(Tie::kSlotB, kRelaxed);
   owner_status_.Set(internal::kBoundGilState);
 }
 
 void ThreadState::UnbindGilState() {
   owner_status_.Clear(internal::kBoundGilState);
-  if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
+  if (gilstate_thread_state != this) return;
+  gilstate_thread_state = nullptr;
+  tie_.store(Tie::kNone, kRelaxed);  // nobody else deletes a state that its thread is unbinding
 }
 
 // --- Lifetime

@@ -276,8 +276,17 @@ class alignas(64) ThreadState {
       AcknowledgeStop();
   }
 
-  // Of a state that is deleted, but that frames of its thread, which is the caller, may still name: they hang
-  // when they come back to it, or else the thread's end gives its reference up.
+  // Who gives up the thread's reference to a state that is deleted. Settled by one exchange each of the thread, when slot
+  // B names another state or the thread ends, and of who deletes:
+  enum class Tie : uint8_t {
+    kNone,     // not in slot B
+    kSlotB,    // the thread will give it up
+    kEnded,    // the thread has ended: whoever deletes
+    kDeleted,  // by another thread: the thread, as soon as slot B names another state
+    kRemoved,  // by a finalizer: the thread, when it ends; or when it attaches the state and hangs, so that not before
+  };
+  void LeaveSlotB(Tie tie);
+  // The caller, which is the state's thread, keeps the reference until it ends, or hangs as above.
   struct ThreadExit;
   void KeepUntilThreadExit();
 
@@ -320,6 +329,7 @@ class alignas(64) ThreadState {
   internal::StatusWord owner_status_;
   internal::StatusWord lifecycle_status_;
   Atomic<int32_t> references_{2};
+  Atomic<Tie> tie_{Tie::kNone};
   void (*deleter_)(ThreadState*) = nullptr;
 
   // The list of the interpreter's states, guarded by the head lock of the registry; later of the states that

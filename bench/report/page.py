@@ -180,8 +180,8 @@ def render(lines, columns, results, floors, context, notes):
         warnings,
         _tiles(lines, columns),
         _main_table(lines, columns),
-        "<p class=soft>Medians over the repetitions; hover for each of them. Grey with ~: the repetitions differ by more "
-        "than 30 %. Gain: CPython's figure over pyrt's within one repetition (inverted where more is better), against "
+        f"<p class=soft>{_e(t.HOW_FIGURES_ARE_TAKEN)} Hover for each repetition. Grey with ~: the repetitions differ "
+        "by more than 30 %. Gain: CPython's figure over pyrt's within one repetition (inverted where more is better), against "
         "the newest Python of the same kind, else the newest with a GIL.</p>",
     ]
     curves, tails = _curves(lines, columns), _tails(lines, columns, results)

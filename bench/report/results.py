@@ -11,6 +11,11 @@ _NANOS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 _PER_UNIT = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
+def per_unit(unit):
+    """Nanoseconds in a unit of time; 1 for other units."""
+    return _PER_UNIT.get(unit, 1.0)
+
+
 def plain_name(name):
     """The name as rows.py has it: without what Google Benchmark appends."""
     return _SUFFIX.sub("", name)

@@ -1,27 +1,41 @@
 """From results to the cells of the table, and the table as text."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
-from report.results import median, paired_ratio, spread
+from report import histogram as h
+from report.results import median, paired_ratio, per_unit, spread
 from rows import AtMostOverFloor, AtMostTimesFloor
 
 # Repetitions that differ by more than this share of their median are marked with "~".
 WIDE_SPREAD = 0.3
+# With fewer samples in all, a p99 is one of the ten worst, which says more of the machine than of the code.
+LEAST_SAMPLES_FOR_P99 = 1000
+
+HOW_FIGURES_ARE_TAKEN = ("Figures are medians over the repetitions, p99 is over the samples of all of them. "
+                         "Targets relative to a floor are judged on the best repetition of each side.")
+
+_P99 = re.compile(r"(\w+)_p99_ns")
 
 
 @dataclass
 class Cell:
-    """One figure: the median over the repetitions, or why there is none."""
+    """One figure: the median over the repetitions (a p99: over all their samples), or why there is none."""
 
     value: Optional[float] = None
     spread: float = 0.0
     note: Optional[str] = None
     samples: Dict[int, float] = field(default_factory=dict)
+    behind_p99: Optional[int] = None  # how many samples a p99 is made of; None for other figures
 
     @property
     def best(self):
         return min(self.samples.values()) if self.samples else None
+
+    @property
+    def too_few(self):
+        return self.behind_p99 is not None and self.behind_p99 < LEAST_SAMPLES_FOR_P99
 
     def __str__(self):
         if self.value is None:
@@ -37,7 +51,8 @@ class Line:
     cells: Dict[str, Cell]  # column id -> cell
     floor: Cell
     gains: Dict[str, tuple]  # pyrt column id -> (gain, smallest, largest, peer column id)
-    met: Dict[str, Optional[bool]]  # pyrt column id -> target met; None without a target or a figure
+    # pyrt column id -> target met; None without a target, a figure, or the samples to judge it by.
+    met: Dict[str, Optional[bool]]
 
 
 def number(value):
@@ -72,7 +87,9 @@ def _cell(results, column, name, metric, unit):
         return Cell(note="does not apply")
     samples = results.samples(column.id, name, metric, unit)
     if samples:
-        return Cell(median(samples), spread(samples), None, samples)
+        p99 = _P99.fullmatch(metric)
+        value, count = _pooled_p99(results, column.id, name, p99[1], unit) if p99 else (None, None)
+        return Cell(median(samples) if value is None else value, spread(samples), None, samples, count)
     if column.note:
         return Cell(note=column.note)
     reason = results.error(column.id, name)
@@ -84,6 +101,19 @@ def _cell(results, column, name, metric, unit):
     return Cell(note=reason)
 
 
+def _pooled_p99(results, column_id, name, which, unit):
+    """(p99 over the samples of all repetitions, how many they are); no p99 where the runs kept no histogram.
+
+    One repetition has so few that its own p99 is its worst sample.
+    """
+    merged = results.distribution(column_id, name, which)
+    if not merged:
+        return None, round(sum(results.samples(column_id, name, f"{which}_count", "plain").values()))
+    p99 = h.quantile(merged, 0.99) / per_unit(unit)
+    worst = results.samples(column_id, name, f"{which}_max_ns", unit)
+    return min([p99, *([max(worst.values())] if worst else [])]), sum(merged.values())
+
+
 def _floor(row, floor_column, results):
     if floor_column is None or row.floor is None:
         return Cell(note="no floor")
@@ -93,12 +123,12 @@ def _floor(row, floor_column, results):
 
 
 def _met(target, cell, floor):
-    """Whether a target is met; None without one or without a figure.
+    """Whether a target is met; None without one, without a figure, or where too few samples are behind a p99.
 
     A target relative to a floor compares the best repetitions: both are a few tenths of a nanosecond, and what
     disturbs a loop only ever adds.
     """
-    if target is None or cell.value is None:
+    if target is None or cell.value is None or cell.too_few:
         return None
     if isinstance(target, (AtMostTimesFloor, AtMostOverFloor)):
         return None if floor.value is None else target.met(cell.best, floor.best)
@@ -216,9 +246,8 @@ class Distribution:
 
 
 def distributions(line, columns, results) -> List[Distribution]:
-    from report import histogram as h
     row, found = line.row, []
-    scale = {"ns": 1.0, "us": 1e3, "ms": 1e6}.get(row.unit, 1.0)
+    scale = per_unit(row.unit)
     for column in columns:
         if column.kind == "floor" or row.detail is None:
             continue
@@ -251,7 +280,7 @@ def render_distributions(lines, columns, results, bold=False) -> str:
 
 
 def notes(lines, columns, results):
-    """One line per thing a reader should know: columns that are missing, programs that failed, odd gaps."""
+    """One line per thing a reader should know: missing columns, programs that failed, odd gaps, few samples."""
     out = [f"{c.title}: {c.note}" for c in columns if c.note]
     for column in columns:
         out += [f"{column.title}: {reason}" for reason in results.failures.get(column.id, [])]
@@ -262,4 +291,9 @@ def notes(lines, columns, results):
             if cell is not None and cell.value is None and cell.note and cell.note.startswith("no benchmark "):
                 missing.setdefault(column.title, []).append(cell.note[len("no benchmark "):])
     out += [f"{title}: not measured yet: {', '.join(dict.fromkeys(names))}" for title, names in missing.items()]
+    few = [f"{line.row.id} ({column.title}: {line.cells[column.id].behind_p99})" for line in lines
+           for column in columns_of(columns)[0]
+           if line.cells[column.id].too_few and line.row.target_of(column.kind == "pyrt_gil") is not None]
+    if few:
+        out.append(f"fewer than {LEAST_SAMPLES_FOR_P99} samples, too few to judge p99: {', '.join(few)}")
     return list(dict.fromkeys(out))

@@ -55,6 +55,7 @@ Ref<List> List::Of(std::vector<Ref<Object>> items) { return Ref<List>::Adopt(new
 
 Ref<List> List::OfStrings(const std::vector<std::string>& items) {
   std::vector<Ref<Object>> strings;
+  strings.reserve(items.size());
   for (const std::string& item : items) strings.push_back(String::Of(item));
   return Of(std::move(strings));
 }

@@ -30,7 +30,7 @@ constexpr char kPayloadUrl[] = "pyrt/exception";
 // behind it hangs the object: the Cord refers to this memory without copying it, and the bytes in front of
 // the text lead back.
 struct Payload {
-  static constexpr size_t kPrefix = sizeof(const Payload*);
+  static constexpr size_t kPrefix = sizeof(void*);
 
   explicit Payload(Ref<Error> exception) : error(std::move(exception)) {
     const Payload* self = this;

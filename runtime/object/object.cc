@@ -30,6 +30,7 @@ absl::StatusOr<Ref<Object>> Object::GetAttr(std::string_view name) {
                static_cast<int>(name.size()), name.data());
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): for those who keep the value
 absl::Status Object::SetAttr(std::string_view name, Ref<Object> /*value*/) {
   return Raise(ErrorType::AttributeError(), "'%.100s' object has no attribute '%.*s'", TypeName(),
                static_cast<int>(name.size()), name.data());

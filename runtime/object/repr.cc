@@ -121,10 +121,10 @@ std::string ReprOfFloat(double value) {
     return out + tail;
   }
   if (exponent < 0) return out + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
+  const size_t integral = static_cast<size_t>(exponent) + 1;  // digits before the point
   if (count <= exponent + 1)
-    return out + digits + std::string(static_cast<size_t>(exponent + 1 - count), '0') + ".0";
-  return out + digits.substr(0, static_cast<size_t>(exponent + 1)) + "." +
-         digits.substr(static_cast<size_t>(exponent + 1));
+    return out + digits + std::string(integral - static_cast<size_t>(count), '0') + ".0";
+  return out + digits.substr(0, integral) + "." + digits.substr(integral);
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -187,6 +187,12 @@ TEST(LitmusScheduleTest, AThreadSeesItsOwnStores) {
   EXPECT_THAT(outcomes, UnorderedElementsAre("1", "2"));
 }
 
+// A seq_cst load has its place in the total order also where the store has none.
+TEST(LitmusScheduleTest, SeqCstLoadsAloneDoNotOrderStores) {
+  EXPECT_THAT(StoreBuffering(kRelease, kSeqCst, NoFence, NoFence),
+              UnorderedElementsAre("00", "01", "10", "11"));
+}
+
 // Independent reads of independent writes: may two threads see two stores in different orders?
 std::set<std::string> IndependentReads(std::memory_order store, std::memory_order load) {
   return Outcomes(4, {[=](Litmus& m) { m.x.store(1, store); }, [=](Litmus& m) { m.y.store(1, store); },

@@ -167,8 +167,9 @@ int64_t MonotonicNow();
 class AsymmetricFence {
  public:
   static void Light(PYRT_DETSCHED_SITE_PARAMETERS) { detsched::internal::LightFence(PYRT_DETSCHED_SITE); }
+  // Nothing where heavy fences are not one-sided: the native one orders nothing there either.
   static void LightWhereAsymmetric(PYRT_DETSCHED_SITE_PARAMETERS) {
-    detsched::internal::LightFence(PYRT_DETSCHED_SITE);
+    if (IsAsymmetric()) detsched::internal::LightFence(PYRT_DETSCHED_SITE);
   }
   static void Heavy(PYRT_DETSCHED_SITE_PARAMETERS) { detsched::internal::HeavyFence(PYRT_DETSCHED_SITE); }
   // Options::membarrier of the schedule.

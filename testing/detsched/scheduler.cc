@@ -81,9 +81,11 @@ void NameRange(const void* address, size_t size, const char* name, int index) {
   if (engine != nullptr) engine->AddName(address, size, name, index);
 }
 
+// Both are steps that concern everybody: the order of a Waiting and another's Entered is what is counted.
 void BypassMonitor::Waiting() {
   const FiberId fiber = CurrentFiber();
   if (fiber < 0) return;
+  Point("waits");
   waiting_[fiber] = true;
   bypassed_[fiber] = 0;
 }
@@ -91,6 +93,7 @@ void BypassMonitor::Waiting() {
 void BypassMonitor::Entered() {
   const FiberId fiber = CurrentFiber();
   if (fiber < 0) return;
+  Point("entered");
   waiting_[fiber] = false;
   for (int i = 0; i < kFibers; ++i) {
     if (waiting_[i] && ++bypassed_[i] > bound_)

@@ -3,10 +3,11 @@
 //   x_fuzz [--random_inputs=N] [--seconds=S] [--seed=N] [FILE|FOLDER...]
 //
 // Runs every FILE (each file of a FOLDER), in the order of the names; then N random inputs, at most S seconds
-// long. Every second random input is a changed corpus file. The same seed yields the same inputs. When the
-// target dies, the input is saved beside the test's other outputs (TEST_UNDECLARED_OUTPUTS_DIR, else the
-// current folder), and the last line on stderr says under which name: run the program with that file to see
-// it again.
+// long. Every second one or so is a changed corpus file. The same seed and files yield the same inputs, another
+// seed yields others. When the target dies, the input is saved beside the test's other outputs
+// (TEST_UNDECLARED_OUTPUTS_DIR, else the current folder), and the last line on stderr says under which name
+// (crash-seed-S.N for the random input N, counted from 0, of seed S): run the program with that file to see it
+// again.
 //
 // Coverage of code is libFuzzer's; of interleavings, which a target on detsched counts in the section that
 // libFuzzer reads too, the last line on stdout tells how many different ones there were.
@@ -56,6 +57,9 @@ class Random {
   }
   // In [0, limit).
   uint64_t Below(uint64_t limit) { return Next() % limit; }
+
+  // For the input `number` of `seed`. Mixed, so that neighbouring seeds do not repeat each other's inputs.
+  static Random ForInput(uint64_t seed, uint64_t number) { return Random(Random(seed).Next() + number); }
 
  private:
   uint64_t state_;
@@ -237,12 +241,11 @@ int main(int argc, char** argv) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
   uint64_t done = 0;
   while (done < random_inputs && std::chrono::steady_clock::now() < deadline) {
-    // Each input has its own seed, so that one can be made again without those before it.
-    Random random(seed + done);
-    random.Next();
-    const bool change = !corpus.empty() && done % 2 == 1;
+    // Each input has its own Random, so that one can be made again without those before it.
+    Random random = Random::ForInput(seed, done);
+    const bool change = !corpus.empty() && random.Below(2) == 1;
     RunOne(change ? ChangedInput(random, corpus[random.Below(corpus.size())]) : RandomInput(random),
-           "seed-" + std::to_string(seed + done), counters);
+           "seed-" + std::to_string(seed) + "." + std::to_string(done), counters);
     ++done;
   }
   std::printf("fuzz: %zu corpus files and %llu random inputs (seed %llu) passed", corpus.size(),

@@ -35,6 +35,22 @@ expect "random inputs find the shallow bug" $killed "input saved as $TEST_UNDECL
 found="$(ls "$TEST_UNDECLARED_OUTPUTS_DIR"/crash-seed-* | head -n 1)"
 expect "the saved input kills it again" $killed "crash-" "$fuzz" "$found"
 
+# Neighbouring seeds do not repeat each other's inputs, and the name tells seed and number.
+first_found() {  # --seed: the input that kills first
+  "$fuzz" --random_inputs=2000 --seed="$1" 2>&1 | sed -n 's/^fuzz: input saved as //p'
+}
+one="$(first_found 1)"
+two="$(first_found 2)"
+if ! [[ "$one" =~ /crash-seed-1\.[0-9]+$ && "$two" =~ /crash-seed-2\.[0-9]+$ ]] || cmp -s "$one" "$two"; then
+  echo "FAILED: seeds 1 and 2 should die of two inputs: $one, $two" >&2
+  failures=$((failures + 1))
+fi
+cp "$one" "$TEST_TMPDIR/one"
+[[ "$(first_found 1)" == "$one" ]] && cmp -s "$one" "$TEST_TMPDIR/one" || {
+  echo "FAILED: seed 1 should die of the same input again: $one" >&2
+  failures=$((failures + 1))
+}
+
 expect "an unknown option" 2 "unknown option --ranom_inputs=5" "$fuzz" --ranom_inputs=5
 expect "a value that is no number" 2 '--seed takes a number, not "x"' "$fuzz" --seed=x
 expect "a file that is not there" 2 "cannot read /nonexistent" "$fuzz" /nonexistent

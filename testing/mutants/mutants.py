@@ -118,7 +118,10 @@ def kill(row: Row, variant: str, binary: str) -> tuple[bool, str, float]:
         return False, "survives" if ran and int(ran[1]) > 0 else "no such test", seconds
     reason = re.search(r"^(?:detsched: )?(.*(?:race|deadlock|livelock|CHECK|invariant|fatal|FAILED).*)$", done.stdout,
                        re.MULTILINE | re.IGNORECASE)
-    return True, reason[1].strip()[:100] if reason else f"exit status {done.returncode}", seconds
+    # Anything else is a program that could not run, not a test that noticed something.
+    if reason is None:
+        return False, f"exit status {done.returncode} without a finding", seconds
+    return True, reason[1].strip()[:100], seconds
 
 
 def run(table: str, binaries: list[str]) -> int:

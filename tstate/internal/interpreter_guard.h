@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/tstate/finalization_guards.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -52,7 +53,10 @@ class InterpreterGuard {
   // Gives the guard up now. Any thread. CPython: PyInterpreterGuard_Close.
   void Close();
 
-  explicit operator bool() const { return link_ != nullptr; }
+  // Not in a child of a fork either, for a guard of the parent.
+  explicit operator bool() const {
+    return link_ != nullptr && generation_ == FinalizationGuards::generation();
+  }
   InterpreterLink* link() const { return link_; }
 
  private:

@@ -50,7 +50,9 @@ inline void ExpectCaught(const std::string& mutant, const std::vector<Scenario>&
   for (const Scenario& scenario : scenarios) {
     Scenario quick = scenario;
     quick.options.shrink = false;
-    if (!ExploreScenario(quick).ok()) {
+    const detsched::Result result = ExploreScenario(quick);
+    if (!result.ok()) {
+      EXPECT_NE(result.failure, detsched::Failure::kUsage) << result.report;
       EXPECT_GT(detsched::MutantHits(), 0u);
       return;
     }

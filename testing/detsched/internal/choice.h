@@ -15,6 +15,7 @@ namespace pyrt::inline PYRT_VARIANT::detsched::internal {
 enum class Effect : uint8_t {
   kNone,    // only the fiber itself
   kRead,    // reads `address`
+  kReadSc,  // reads `address` with a place in the order of all seq_cst operations
   kWrite,   // writes `address`, or its queue of sleepers
   kGlobal,  // may concern anybody: fences, start, exit, join, fork, signals
 };
@@ -27,7 +28,8 @@ struct Pending {
 inline bool Independent(const Pending& a, const Pending& b) {
   if (a.effect == Effect::kGlobal || b.effect == Effect::kGlobal) return false;
   if (a.effect == Effect::kNone || b.effect == Effect::kNone || a.address != b.address) return true;
-  return a.effect == Effect::kRead && b.effect == Effect::kRead;
+  if (a.effect == Effect::kReadSc && b.effect == Effect::kReadSc) return false;
+  return a.effect < Effect::kWrite && b.effect < Effect::kWrite;
 }
 
 enum class ChoiceKind : uint8_t {

@@ -142,6 +142,8 @@ uint64_t Memory::Load(int self, ThreadMemory& thread, AtomicLocation& location, 
   Store& store = location.stores[(location.newest - static_cast<uint32_t>(age)) % kHistory];
   const uint32_t now = thread.known.before.at[self];
   if (store.first_seen.at[self] > now) store.first_seen.at[self] = now;
+  // Whoever comes later in the total order may not read anything older.
+  if (order == std::memory_order_seq_cst && store.sc == 0) store.sc = ++sc_;
   if (store.has_released) {
     if (IsAcquire(order)) {
       thread.known.Join(store.released);

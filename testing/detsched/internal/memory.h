@@ -10,8 +10,8 @@
 //    release sequence, joins it. A relaxed load joins it at the thread's next full fence.
 //  * Read-modify-writes read the newest store. A compare-exchange that fails reads the newest store too.
 //  * seq_cst operations are totally ordered as they are executed. A seq_cst load returns nothing older than
-//    the last seq_cst store of its location, nor than what a full fence executed before had seen. A seq_cst
-//    access is not a fence: it orders nothing else.
+//    the last seq_cst store of its location, nor than what a seq_cst load before it has read there or a full fence
+//    executed before had seen. A seq_cst access is not a fence: it orders nothing else.
 //  * Asymmetric fences (P1202): each pair of a heavy and a light fence, or of two heavy ones, is ordered as
 //    two seq_cst fences are. Two light fences are not ordered. A heavy fence is also an acquire and release
 //    fence; a light one is not, so a Plain may not be handed over by a light fence and a relaxed store.
@@ -60,7 +60,7 @@ struct ThreadMemory {
 
 struct Store {
   uint64_t value;
-  uint32_t sc;        // position among the seq_cst operations, 0 if none
+  uint32_t sc;        // position among the seq_cst operations of itself or of the first load of it, 0 if none
   bool has_released;  // `released` is valid
   Knowledge released;
   Clock first_seen;  // by thread: the event that read or wrote this store first, kNever if none

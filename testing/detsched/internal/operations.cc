@@ -57,7 +57,7 @@ void Engine::ReportRace(const Race& race, const char* what, const void* address,
 }
 
 uint64_t Engine::AtomicLoad(const void* address, size_t size, std::memory_order order, Site site) {
-  Point(Effect::kRead, address);
+  Point(order == std::memory_order_seq_cst ? Effect::kReadSc : Effect::kRead, address);
   ThreadMemory& thread = self().memory;
   Race race;
   AtomicLocation& location = memory_.Locate(current_, thread, address, size, &race);

@@ -28,7 +28,7 @@ void Engine::Point(Pending pending) {
 // Counts the pair of this step and the last one, if they are of different fibers: what a fuzzer is to vary.
 void Engine::Cover(const Pending& pending) {
   const uint64_t here = CoverageId(pending.address) * 0x9E3779B97F4A7C15u +
-                        static_cast<uint64_t>(current_) * 4 + static_cast<uint64_t>(pending.effect);
+                        static_cast<uint64_t>(current_) * 8 + static_cast<uint64_t>(pending.effect);
   if (last_covered_fiber_ != current_) {
     const uint64_t pair = (last_covered_ * 31 + here) * 0xBF58476D1CE4E5B9u;
     uint8_t& counter = options_.coverage[(pair >> 40) & (options_.coverage_size - 1)];
