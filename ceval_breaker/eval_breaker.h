@@ -55,7 +55,7 @@ enum class BreakerEffect : uint8_t {
   X(PleaseStop, 5, _PY_EVAL_PLEASE_STOP_BIT, kMayBlock,                                                 \
     "a thread stopping the world / HandlePending before it suspends")                                   \
   X(ExplicitMerge, 6, _PY_EVAL_EXPLICIT_MERGE_BIT, kNone,                                               \
-    "a queued reference-count merge, GIL-disabled build / HandlePending before it merges")              \
+    "a queued reference-count merge, a held-up reclamation / HandlePending before it merges")           \
   X(JitInvalidateCold, 7, _PY_EVAL_JIT_INVALIDATE_COLD_BIT, kNone,                                      \
     "the host's executor bookkeeping / HandlePending before it sweeps")
 

@@ -202,8 +202,8 @@ void Signals::RestoreDefaults() {
 }
 
 void Signals::ForgetTripped() {
+  any_tripped_.store(false, kRelaxed);  // first: a signal that comes now sets it again
   for (Atomic<bool>& tripped : tripped_) tripped.store(false, kRelaxed);
-  any_tripped_.store(false, kRelaxed);
   wakeup_error_.store(0, kRelaxed);
 }
 

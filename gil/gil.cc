@@ -223,12 +223,11 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
         now = MonotonicNow();
         const bool was_tail = queue_.IsTail(waiter);
         DequeueAsHolder(waiter, now);
-        if (was_tail && !queue_.empty()) {
-          // Others came and stood ahead of us after we had caught the word. What their head has asked, it has asked of
-          // the holder before us.
+        if (!queue_.empty()) {
+          // Who came and stood ahead of us after we had caught the word has asked the holder before us.
           GilWaiter& head = *queue_.head();
           if (std::exchange(head.requested, false)) Notify(head, GilWaiter::kLookAgain, now).Do();
-          PassOnTimeKeeping(now);
+          if (was_tail) PassOnTimeKeeping(now);
         }
         queue_lock_.Unlock();
         return TakeResult::kTaken;

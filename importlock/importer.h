@@ -130,8 +130,9 @@ class Importer final : public Object {
   void BeforeForkStopped();         // what threads hold only while they are attached
   void AfterForkInParent();
   void AfterForkInChild();
-  // In the child, of an interpreter whose importer nobody called BeforeFork of, because another one forked: no thread
-  // was attached to it, or all were stopped.
+  // In the child, of an interpreter whose importer nobody called BeforeFork of, because another one forked. No thread
+  // was attached to it, or all were stopped; but for a main one that ran under another GIL, and whose tables are as
+  // the fork found them.
   void ReinitAfterFork();
 
   const char* TypeName() const override { return "Importer"; }

@@ -32,18 +32,33 @@ void QsbrReclaimer::Retire(void* object, void (*free)(void* object)) {
   if (full) Collect();
 }
 
+// Whether the oldest that waits can go, and with it all of the same goal. Polls without the lock: a poll may have to ask
+// the threads.
+std::optional<uint64_t> QsbrReclaimer::ReachedGoal() {
+  uint64_t goal;
+  {
+    const MutexLock lock(mutex_);
+    if (first_ == nullptr) return std::nullopt;
+    goal = first_->goal;
+  }
+  if (!qsbr_.Poll(goal)) return std::nullopt;
+  return goal;
+}
+
 void QsbrReclaimer::Collect() {
-  for (;;) {
-    Retired* retired;
-    {
-      const MutexLock lock(mutex_);
-      if (first_ == nullptr || !qsbr_.Poll(first_->goal)) return;
-      retired = first_;
-      first_ = retired->next;
-      --size_;
+  while (const std::optional<uint64_t> goal = ReachedGoal()) {
+    for (;;) {
+      Retired* retired;
+      {
+        const MutexLock lock(mutex_);
+        if (first_ == nullptr || !Qsbr::AtMost(first_->goal, *goal)) break;
+        retired = first_;
+        first_ = retired->next;
+        --size_;
+      }
+      retired->free(retired->object);
+      delete retired;
     }
-    retired->free(retired->object);
-    delete retired;
   }
 }
 

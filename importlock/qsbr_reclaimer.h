@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "pyrt/importlock/reclaimer.h"
 #include "pyrt/runtime/config/config.h"
@@ -39,6 +40,8 @@ class QsbrReclaimer final : public Reclaimer {
   }
 
  private:
+  std::optional<uint64_t> ReachedGoal();
+
   struct Retired {
     void* const object;
     void (*const free)(void* object);

@@ -52,7 +52,6 @@ int64_t GcSchedule::CollectNow(int generation) {
     next.store(next.load(kRelaxed) + 1, kRelaxed);  // one collection at a time
   }
   const int64_t survivors = collector_.collect(collector_.context, generation);
-  if (afterwards_ != nullptr) afterwards_(afterwards_context_);
   if (generation == kGenerations - 1) {
     long_lived_total_.store(survivors, kRelaxed);
     long_lived_pending_.store(0, kRelaxed);
@@ -68,8 +67,10 @@ void GcSchedule::Run() {
   // Acquire and release: the collections of an interpreter are ordered.
   bool expected = false;
   if (!collecting_.compare_exchange_strong(expected, true, kAcquire, kRelaxed)) return;
-  if (const std::optional<int> generation = ChooseGeneration()) CollectNow(*generation);
+  const std::optional<int> generation = ChooseGeneration();
+  if (generation) CollectNow(*generation);
   collecting_.store(false, kRelease);
+  if (generation && afterwards_ != nullptr) afterwards_(afterwards_context_);
 }
 
 absl::Status GcSchedule::Collect(int generation, std::optional<int64_t>* survivors) {
@@ -83,6 +84,7 @@ absl::Status GcSchedule::Collect(int generation, std::optional<int64_t>* survivo
   if (!collecting_.compare_exchange_strong(expected, true, kAcquire, kRelaxed)) return absl::OkStatus();
   const int64_t left = CollectNow(generation);
   collecting_.store(false, kRelease);
+  if (afterwards_ != nullptr) afterwards_(afterwards_context_);
   if (survivors != nullptr) *survivors = left;
   return absl::OkStatus();
 }

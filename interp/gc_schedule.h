@@ -56,7 +56,7 @@ class GcSchedule {
   // Without one nothing is ever scheduled. Before threads run, or with the world stopped.
   void SetCollector(const Collector& collector) { collector_ = collector; }
   bool has_collector() const { return collector_.collect != nullptr; }
-  // What follows each collection on its thread. Before threads run.
+  // What follows each collection on its thread, which may hang in it: the collection is over. Before threads run.
   void SetAfterwards(void (*afterwards)(void* context), void* context) {
     afterwards_ = afterwards;
     afterwards_context_ = context;

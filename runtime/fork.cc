@@ -182,6 +182,10 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   for (Interpreter* interp = registry.head(); interp != nullptr;) {
     Interpreter* const next = interp->next();
     if (is_torn(interp)) {
+      // This thread may have a state there as well, to which it must not come back.
+      interp->threads().ForEach([](ThreadState& state) {
+        if (state.thread_id() == CurrentThreadIdent()) state.ShutDown();
+      });
       interp->threads().RemoveAllExcept(nullptr);
       if (!interp->is_main()) registry.Abandon(interp);
     } else if (interp != &own) {

@@ -163,8 +163,8 @@ TEST_F(ImportSubsystemTest, AForkWhileAnotherInterpreterIsInsideAModuleBody) {
   Interpreter& interp = Interpreter::Get();
   ImporterOf(interp)->set_meta_path(List::Of({MakeRef<BodyFinder>([] {
     if (Runtime::Get().interpreters().IsMainThread()) return absl::OkStatus();
+    DetachedScope detached;  // first: an interpreter that runs is not put in order
     inside.store(true, kRelease);
-    DetachedScope detached;
     while (!leave.load(kAcquire)) YieldCpu();
     return absl::OkStatus();
   })}));

@@ -81,6 +81,7 @@ struct BootRecord {
   std::shared_ptr<void> handle;
   Thread::Body body;
   Ref<Object> function;
+  BootRecord* next = nullptr;
 
   static void* operator new(size_t size) { return StateMemory<std::max_align_t>().allocate(Units(size)); }
   static void operator delete(void* memory, size_t size) {
@@ -92,6 +93,18 @@ struct BootRecord {
     return (size + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t);
   }
 };
+
+// Of threads that came too late to run. Only a thread that is attached to their interpreter, which is gone, may let go of
+// what the bodies hold on to: it stays as it is.
+constinit Atomic<BootRecord*> abandoned{nullptr};
+
+void Abandon(std::unique_ptr<BootRecord> record) {
+  record->handle = nullptr;
+  record->next = abandoned.load(kRelaxed);
+  while (!abandoned.compare_exchange_weak(record->next, record.get(), kRelaxed, kRelaxed)) {
+  }
+  static_cast<void>(record.release());
+}
 
 void* listed_handles = nullptr;  // Thread::Handle*, guarded by handles_lock
 
@@ -133,7 +146,8 @@ absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
   }
   // The state last: what is made before it goes by itself when memory is short.
   auto handle = std::allocate_shared<Handle>(StateMemory<Handle>(), &interp, options.daemon);
-  std::unique_ptr<BootRecord> record(new BootRecord{nullptr, handle, std::move(body), options.function});
+  std::unique_ptr<BootRecord> record(
+      new BootRecord{nullptr, handle, std::move(body), options.function, nullptr});
   ThreadState* const thread =
       interp.threads().New(options.daemon ? Whence::kThreadingDaemon : Whence::kThreading);
   if (thread == nullptr) return Raise(ErrorType::MemoryError(), "no memory for a thread state");
@@ -161,8 +175,7 @@ void Thread::Run(void* boot_record) {
   ThreadState& thread = *record->thread;
   handle->ident.store(CurrentThreadIdent(), kRelaxed);
   if (!Interpreter::BindNewThread(thread)) {
-    // Too late: nothing of the interpreter may be touched, so what the body holds on to stays as it is.
-    static_cast<void>(record.release());
+    Abandon(std::move(record));
     thread.DecRef();
     Finish(*handle);
     return;

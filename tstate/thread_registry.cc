@@ -86,7 +86,7 @@ InterpreterThreads::InterpreterThreads(const Options& options) : registry_(*opti
   link_.global_stop = &registry_.global_stop_.counter;
   link_.threads = this;
   if constexpr (!kGilEnabled) {
-    // Any event makes a poll report. This one has nothing else to do where no reference is queued.
+    // A poll that handles it reports; nothing else comes of it where no reference is queued.
     qsbr_.SetAsk(
         [](void* threads) {
           static_cast<InterpreterThreads*>(threads)->SetOnAll(BreakerEvent::kExplicitMerge);
@@ -292,7 +292,9 @@ void InterpreterThreads::DeleteRemoved(ThreadState* list, bool threads_are_gone)
     if (!threads_are_gone) thread.gil().Forget(thread.holder_);
     FinishDelete(thread);
     // The other states of the caller itself: frames further down may want them back, and must then hang.
-    const bool own = thread.thread_id() == CurrentThreadIdent();
+    const bool own =
+        thread.thread_id() == CurrentThreadIdent() &&
+        thread.tie_.load(kRelaxed) != ThreadState::Tie::kEnded;  // or of one that had its ident before
     if (own) {
       thread.ShutDown();
       thread.KeepUntilThreadExit();

@@ -121,7 +121,8 @@ class InterpreterThreads {
   // a state which a thread is just making is either not on the list yet, or is shut down as well.
   ThreadState* RemoveAllExcept(ThreadState* keep, bool shut_down = false);
   // Clears and frees what RemoveAllExcept returned, with the world running: destructors run.
-  // `threads_are_gone` in a forked child: no OS thread has a reference any more. Attached to the interpreter.
+  // `threads_are_gone` in a forked child: no OS thread has a reference any more but the caller, to its own states, which
+  // hang it when it wants one back. Attached to the interpreter.
   // CPython: _PyThreadState_DeleteList.
   static void DeleteRemoved(ThreadState* list, bool threads_are_gone);
   // The states of the others may never attach again: their threads hang. The caller holds the GIL or has

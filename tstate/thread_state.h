@@ -279,7 +279,7 @@ class alignas(64) ThreadState {
   // Who gives up the thread's reference to a state that is deleted. Settled by one exchange each of the thread, when slot
   // B names another state or the thread ends, and of who deletes:
   enum class Tie : uint8_t {
-    kNone,     // not in slot B
+    kNone,     // not in slot B: nobody but the thread, when it attaches the state and hangs; else it stays
     kSlotB,    // the thread will give it up
     kEnded,    // the thread has ended: whoever deletes
     kDeleted,  // by another thread: the thread, as soon as slot B names another state

@@ -155,12 +155,12 @@ int ThreadState::PollSlow() {
   PYRT_DCHECK(Current() == this);
   if (link_.handle_pending != nullptr) return link_.handle_pending(*this);
   const uintptr_t word = breaker_.Load();
+  if ((word & BreakerBit(BreakerEvent::kPleaseStop)) != 0) HandleStopRequest();
   if ((word & BreakerBit(BreakerEvent::kExplicitMerge)) != 0) {
     breaker_.Clear(BreakerEvent::kExplicitMerge);
     if (link_.brc != nullptr) link_.brc->MergeOwn(data_.brc);
     ReportQuiescent();
   }
-  if ((word & BreakerBit(BreakerEvent::kPleaseStop)) != 0) HandleStopRequest();
   if ((word & BreakerBit(BreakerEvent::kGilDropRequest)) != 0) HandleDropRequest();
   return 0;
 }
