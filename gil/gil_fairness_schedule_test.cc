@@ -67,7 +67,8 @@ TEST(GilFairnessScheduleTest, AYieldThatDoesNotQueueIsNoticed) {
   Options options = WithTimers(Options::Random(20'000));
   options.shrink = false;
   const Result result = Explore(options, ThreeYielders);
-  EXPECT_EQ(result.failure, detsched::Failure::kCheck) << result.report;
+  EXPECT_NE(result.failure, detsched::Failure::kNone);
+  EXPECT_NE(result.failure, detsched::Failure::kUsage) << result.report;
 }
 
 // A waiter against a thread that drops and takes again at once, for ever. The latter overtakes until the waiter has been
