@@ -23,12 +23,6 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kAsan = true;  // its quarantine and its fake stacks grow
-#else
-constexpr bool kAsan = false;
-#endif
-
 // Everything that the runtime allocates for itself.
 constinit Atomic<int> live_states{0};
 constinit Atomic<int64_t> all_states{0};
