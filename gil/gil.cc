@@ -454,11 +454,10 @@ Gil::TakeResult Gil::Yield(GilHolder& holder) {
   if (queue_.head()->interactive) {
     waiter.preempted = true;
     ++stats_.preemptions;
-    // One is paid for at a time: of several that give way to each other, the first, which waits longest.
-    if (preempted_ == nullptr) {
-      preempted_ = &holder;
-      preempted_at_ = now;
-    }
+    // One is paid for at a time, the last. Everybody's first take counts as interactive: busy threads that start
+    // together preempt each other and then stay, and what that costs the first of them would drain the budget.
+    preempted_ = &holder;
+    preempted_at_ = now;
   }
   holder.hold_.store(GilHolder::kNone, kRelaxed);
   holder.requesting_.store(true, kRelaxed);  // at no moment both
