@@ -45,6 +45,7 @@ std::optional<int> GcSchedule::ChooseGeneration() const {
   return std::nullopt;
 }
 
+// The caller has set `collecting_`. What follows comes when the collection is over: the thread may hang in it.
 int64_t GcSchedule::CollectNow(int generation) {
   for (int i = 0; i <= generation; ++i) counts_[static_cast<size_t>(i)].store(0, kRelaxed);
   if (generation + 1 < kGenerations) {
@@ -58,6 +59,8 @@ int64_t GcSchedule::CollectNow(int generation) {
   } else if (generation == kGenerations - 2) {
     long_lived_pending_.store(long_lived_pending_.load(kRelaxed) + survivors, kRelaxed);
   }
+  collecting_.store(false, kRelease);
+  if (afterwards_ != nullptr) afterwards_(afterwards_context_);
   return survivors;
 }
 
@@ -67,10 +70,11 @@ void GcSchedule::Run() {
   // Acquire and release: the collections of an interpreter are ordered.
   bool expected = false;
   if (!collecting_.compare_exchange_strong(expected, true, kAcquire, kRelaxed)) return;
-  const std::optional<int> generation = ChooseGeneration();
-  if (generation) CollectNow(*generation);
-  collecting_.store(false, kRelease);
-  if (generation && afterwards_ != nullptr) afterwards_(afterwards_context_);
+  if (const std::optional<int> generation = ChooseGeneration()) {
+    CollectNow(*generation);
+  } else {
+    collecting_.store(false, kRelease);
+  }
 }
 
 absl::Status GcSchedule::Collect(int generation, std::optional<int64_t>* survivors) {
@@ -83,8 +87,6 @@ absl::Status GcSchedule::Collect(int generation, std::optional<int64_t>* survivo
   bool expected = false;
   if (!collecting_.compare_exchange_strong(expected, true, kAcquire, kRelaxed)) return absl::OkStatus();
   const int64_t left = CollectNow(generation);
-  collecting_.store(false, kRelease);
-  if (afterwards_ != nullptr) afterwards_(afterwards_context_);
   if (survivors != nullptr) *survivors = left;
   return absl::OkStatus();
 }

@@ -250,8 +250,8 @@ TEST_F(ForkTest, B061_AGuardOfAnInterpreterThatTheChildEndsIsHarmless) {
   guard.Close();
 }
 
-// The thread's own state of the main interpreter does not survive a fork in another one: who wants it back hangs there, and
-// uses no memory that is gone.
+// The thread's own state of another interpreter does not survive the fork: who wants it back hangs there, and uses no
+// memory that is gone.
 TEST_F(ForkTest, AThreadThatWantsItsDeletedStateBackHangs) {
   Start();
   ThreadState* const main_thread = ThreadState::Current();

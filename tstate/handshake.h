@@ -35,7 +35,7 @@ class Handshake {
   using Function = void (*)(ThreadState& thread, void* argument);
 
   // Runs `function(target, argument)` once. The caller has a reference to `target`
-  // (InterpreterThreads::Find), holds no lock of the runtime, and may be attached, to that interpreter, or not. With itself as
+  // (InterpreterThreads::Find), holds no lock of the runtime, and is attached to that interpreter or not at all. With itself as
   // target it runs the function at once. Everything that the target did before its safe point happens before
   // the function, which happens before what the target does next and before the return.
   static HandshakeResult Run(ThreadState& target, Function function, void* argument,

@@ -54,9 +54,9 @@ class StopTheWorld {
   explicit StopTheWorld(ThreadRegistry& registry)
       : registry_(registry), threads_(nullptr), state_(registry.global_stop()) {}
 
-  // Returns when every other thread of the scope is detached or suspended. Not attached, or attached to an interpreter
-  // of the scope (to another one is fatal: each could wait for the other); an attached
-  // caller is detached while it waits for another stop to end, but stays attached while the others stop.
+  // Returns when every other thread of the scope is detached or suspended. Not attached, or attached to an
+  // interpreter of the scope (to another one is fatal: each could wait for the other). An attached caller is
+  // detached while it waits for another stop to end, but stays attached while the others stop.
   // Nested: a thread that has stopped the scope, or everything, stops it again at no cost; one that has
   // stopped an interpreter may not stop all (fatal). No lock of the runtime may be held.
   void Stop() { static_cast<void>(Stop(kNoDeadline)); }
