@@ -330,7 +330,7 @@ class DuckFinder final : public Object {
 TEST_F(PathFinderTest, FindersMayBeAnyObjectWithFindSpec) {
   std::string asked;
   importer.set_meta_path(List::Of({Ref<Object>(MakeRef<DuckFinder>([&](Args arguments) {
-    asked = Tuple::Of({arguments.begin(), arguments.end()})->Repr().value();
+    asked = Tuple::Of(arguments)->Repr().value();
     const std::string name = As<String>(arguments[0])->value();
     if (name == "none") return absl::StatusOr<Ref<Object>>(None());
     if (name == "wrong") return absl::StatusOr<Ref<Object>>(Int::Of(3));

@@ -98,11 +98,10 @@ absl::StatusOr<bool> LazyImports::IsLazy(const std::string& name, Object* global
   if (filter == nullptr) return true;
   const Dict* const dict = As<Dict>(globals);
   const Ref<Object> importing = dict == nullptr ? nullptr : dict->Get("__name__");
-  std::vector<Ref<Object>> items;
-  items.reserve(from_list.size());
-  for (const std::string& item : from_list) items.push_back(String::Of(item));
+  TupleBuilder items(from_list.size());
+  for (const std::string& item : from_list) items.Append(String::Of(item));
   const Ref<Object> arguments[] = {importing ? importing : None(), String::Of(name),
-                                   items.empty() ? None() : Ref<Object>(Tuple::Of(std::move(items)))};
+                                   from_list.empty() ? None() : Ref<Object>(items.Finish())};
   const absl::StatusOr<Ref<Object>> answer = filter->Call(arguments);
   if (!answer.ok()) return answer.status();
   return (*answer)->IsTrue();

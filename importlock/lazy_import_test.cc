@@ -106,14 +106,13 @@ TEST_F(LazyImportTest, PEP810_ModesAndTheFilter) {
   }
   lazy.set_mode(LazyImportsMode::kNormal);
   std::string asked;
-  ASSERT_TRUE(lazy.SetFilter(NativeFunction::New(
-                                 "filter",
-                                 [&](Args arguments) -> absl::StatusOr<Ref<Object>> {
-                                   asked = Tuple::Of({arguments.begin(), arguments.end()})->Repr().value();
-                                   if (As<String>(arguments[1])->value() == "bad")
-                                     return Raise(ErrorType::ValueError(), "bad");
-                                   return BoolOf(IsNone(arguments[2]));
-                                 }))
+  ASSERT_TRUE(lazy.SetFilter(NativeFunction::New("filter",
+                                                 [&](Args arguments) -> absl::StatusOr<Ref<Object>> {
+                                                   asked = Tuple::Of(arguments)->Repr().value();
+                                                   if (As<String>(arguments[1])->value() == "bad")
+                                                     return Raise(ErrorType::ValueError(), "bad");
+                                                   return BoolOf(IsNone(arguments[2]));
+                                                 }))
                   .ok());
   EXPECT_NE(AsLazy(Statement("p")), nullptr);
   EXPECT_EQ(asked, "(None, 'p', None)");

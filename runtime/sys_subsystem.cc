@@ -2,7 +2,6 @@
 
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/error_type.h"
@@ -55,7 +54,7 @@ absl::Status InitMain(void*, Interpreter& interp) {
 absl::Status RaiseAuditEvent(void*, const char* event, Args arguments) {
   Auditor& auditor = CurrentAuditor();
   if (!auditor.ShouldAudit()) return absl::OkStatus();
-  return auditor.AuditTuple(event, Tuple::Of(std::vector<Ref<Object>>(arguments.begin(), arguments.end())));
+  return auditor.AuditTuple(event, Tuple::Of(arguments));
 }
 
 bool ShowUnraisable(void*, const absl::Status& error, const char* what, const Ref<Object>& object) {

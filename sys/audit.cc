@@ -103,9 +103,9 @@ void NativeAuditHooks::Clear(Auditor* current) {
   hooks_.Clear();
 }
 
-absl::Status Auditor::AuditSlow(const char* event, const char* format, AuditArguments arguments) {
+absl::Status Auditor::AuditSlow(std::string_view event, std::string_view format, AuditArguments arguments) {
   if (ThreadState::Current() == nullptr) return absl::OkStatus();
-  absl::StatusOr<Ref<Tuple>> tuple = BuildAuditArguments(format == nullptr ? "" : format, arguments);
+  absl::StatusOr<Ref<Tuple>> tuple = BuildAuditArguments(format, arguments);
   if (!tuple.ok()) return tuple.status();
   return Deliver(event, *tuple);
 }

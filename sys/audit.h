@@ -119,7 +119,9 @@ class Auditor {
       return absl::OkStatus();
     // One more than needed: an array may not be empty.
     const AuditArgument list[] = {AuditArgument(arguments)..., AuditArgument(nullptr)};
-    return AuditSlow(event, format, AuditArguments(list, sizeof...(arguments)));
+    // Where both are literals, their lengths are constants here.
+    return AuditSlow(event, format == nullptr ? std::string_view() : std::string_view(format),
+                     AuditArguments(list, sizeof...(arguments)));
   }
 
   // Null arguments are an empty tuple; TypeError "args must be tuple, got ..." for another object, also if
@@ -137,7 +139,7 @@ class Auditor {
   void ReinitAfterFork() { own_.ReinitAfterFork(); }
 
  private:
-  [[gnu::cold]] absl::Status AuditSlow(const char* event, const char* format, AuditArguments arguments);
+  absl::Status AuditSlow(std::string_view event, std::string_view format, AuditArguments arguments);
   absl::Status Deliver(std::string_view event, const Ref<Tuple>& arguments);
 
   NativeAuditHooks& native_;

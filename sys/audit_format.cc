@@ -1,10 +1,10 @@
 #include "pyrt/sys/audit_format.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -36,98 +36,103 @@ constexpr bool TakesArgument(char unit) {
 // Deeper nesting is a mistake; it must not become a stack overflow.
 constexpr int kMaxDepth = 100;
 
+// What builds something returns null after it has set error_: a status in each result would be constructed,
+// moved and tested once per argument.
 class Builder {
  public:
   Builder(std::string_view format, AuditArguments arguments) : format_(format), arguments_(arguments) {}
 
   absl::StatusOr<Ref<Tuple>> Build() {
-    std::vector<Ref<Object>> values;
-    values.reserve(arguments_.size());
-    absl::Status status = BuildUntil('\0', 0, &values);
-    if (!status.ok()) return status;
+    Ref<Tuple> values = BuildUntil('\0', 0);
+    if (values == nullptr) return error_;
     if (next_ != arguments_.size()) {
       return Raise(ErrorType::SystemError(), "audit format \"%s\" uses %zu of %zu arguments",
                    Format().c_str(), next_, arguments_.size());
     }
     // A format of one unit whose value is a tuple is the argument tuple.
-    if (values.size() == 1 && As<Tuple>(values[0]) != nullptr)
-      return StaticRefCast<Tuple>(std::move(values[0]));
-    return Tuple::Of(std::move(values));
+    if (values->size() == 1 && As<Tuple>((*values)[0]) != nullptr) return StaticRefCast<Tuple>((*values)[0]);
+    return values;
   }
 
  private:
   std::string Format() const { return std::string(format_); }
 
-  absl::Status Mismatch(char unit) const {
-    return Raise(ErrorType::SystemError(),
-                 "argument %zu of audit format \"%s\" is %s, which '%c' does not take", next_,
-                 Format().c_str(), arguments_[next_ - 1].KindName(), unit);
+  [[gnu::cold, gnu::noinline]] std::nullptr_t Fail(const char* message) {
+    error_ = Raise(ErrorType::SystemError(), "%s", message);
+    return nullptr;
+  }
+  [[gnu::cold, gnu::noinline]] std::nullptr_t Mismatch(char unit) {
+    error_ =
+        Raise(ErrorType::SystemError(), "argument %zu of audit format \"%s\" is %s, which '%c' does not take",
+              next_, Format().c_str(), arguments_[next_ - 1].KindName(), unit);
+    return nullptr;
   }
 
   // Values up to `closing`, which is consumed; '\0' is the end of the format.
-  absl::Status BuildUntil(char closing, int depth, std::vector<Ref<Object>>* values) {
-    if (depth > kMaxDepth) return Raise(ErrorType::SystemError(), "audit format is nested too deeply");
+  Ref<Tuple> BuildUntil(char closing, int depth) {
+    if (depth > kMaxDepth) return Fail("audit format is nested too deeply");
+    // A value takes one character of the format or more.
+    TupleBuilder values(format_.size() - position_);
     while (position_ < format_.size()) {
       const char unit = format_[position_++];
       if (unit == ' ' || unit == '\t' || unit == ',' || unit == ':') continue;
-      if (unit == closing && closing != '\0') return absl::OkStatus();
-      absl::StatusOr<Ref<Object>> value = BuildUnit(unit, depth);
-      if (!value.ok()) return value.status();
-      values->push_back(*std::move(value));
+      if (unit == closing && closing != '\0') return values.Finish();
+      Ref<Object> value = BuildUnit(unit, depth);
+      if (value == nullptr) return nullptr;
+      values.Append(std::move(value));
     }
-    if (closing != '\0') return Raise(ErrorType::SystemError(), "unmatched paren in format");
-    return absl::OkStatus();
+    if (closing != '\0') return Fail("unmatched paren in format");
+    return values.Finish();
   }
 
-  absl::StatusOr<Ref<Object>> BuildUnit(char unit, int depth) {
+  Ref<Object> BuildUnit(char unit, int depth) {
+    if (TakesArgument(unit) && next_ < arguments_.size()) [[likely]]
+      return BuildValue(unit, arguments_[next_++]);
+    return BuildComposite(unit, depth);
+  }
+
+  // What is no unit with an argument of its own. Apart: the others need not pay for its frame.
+  [[gnu::noinline]] Ref<Object> BuildComposite(char unit, int depth) {
     switch (unit) {
-      case '(': {
-        std::vector<Ref<Object>> values;
-        absl::Status status = BuildUntil(')', depth + 1, &values);
-        if (!status.ok()) return status;
-        return Ref<Object>(Tuple::Of(std::move(values)));
-      }
+      case '(':
+        return BuildUntil(')', depth + 1);
       case '[': {
-        std::vector<Ref<Object>> values;
-        absl::Status status = BuildUntil(']', depth + 1, &values);
-        if (!status.ok()) return status;
-        return Ref<Object>(List::Of(std::move(values)));
+        const Ref<Tuple> items = BuildUntil(']', depth + 1);
+        if (items == nullptr) return nullptr;
+        return List::Of({items->items().begin(), items->items().end()});
       }
       case '{':
         return BuildDict(depth);
       case 'N':
-        return Raise(ErrorType::SystemError(), "N format code not permitted in an audit format");
+        return Fail("N format code not permitted in an audit format");
       default:
         break;
     }
-    if (!TakesArgument(unit)) {
-      return Raise(ErrorType::SystemError(), "bad format char passed to Py_BuildValue");
-    }
-    if (next_ == arguments_.size()) {
-      return Raise(ErrorType::SystemError(), "audit format \"%s\" needs more than %zu arguments",
+    if (!TakesArgument(unit)) return Fail("bad format char passed to Py_BuildValue");
+    error_ = Raise(ErrorType::SystemError(), "audit format \"%s\" needs more than %zu arguments",
                    Format().c_str(), arguments_.size());
-    }
-    return BuildValue(unit, arguments_[next_++]);
+    return nullptr;
   }
 
-  absl::StatusOr<Ref<Object>> BuildDict(int depth) {
-    std::vector<Ref<Object>> values;
-    absl::Status status = BuildUntil('}', depth + 1, &values);
-    if (!status.ok()) return status;
-    if (values.size() % 2 != 0) return Raise(ErrorType::SystemError(), "Bad dict format");
+  Ref<Object> BuildDict(int depth) {
+    const Ref<Tuple> items = BuildUntil('}', depth + 1);
+    if (items == nullptr) return nullptr;
+    if (items->size() % 2 != 0) return Fail("Bad dict format");
     Ref<Dict> dict = Dict::New();
-    for (size_t i = 0; i < values.size(); i += 2) {
-      const String* key = As<String>(values[i]);
+    for (size_t i = 0; i < items->size(); i += 2) {
+      const String* const key = As<String>((*items)[i]);
       if (key == nullptr) {
-        return Raise(ErrorType::SystemError(), "keys of a dictionary in an audit format must be str, not %s",
-                     values[i]->TypeName());
+        error_ =
+            Raise(ErrorType::SystemError(), "keys of a dictionary in an audit format must be str, not %s",
+                  (*items)[i]->TypeName());
+        return nullptr;
       }
-      dict->Set(key->value(), values[i + 1]);
+      dict->Set(key->value(), (*items)[i + 1]);
     }
-    return Ref<Object>(std::move(dict));
+    return dict;
   }
 
-  absl::StatusOr<Ref<Object>> BuildValue(char unit, const AuditArgument& argument) {
+  Ref<Object> BuildValue(char unit, const AuditArgument& argument) {
     const Kind kind = argument.kind();
     const bool integer = kind == Kind::kSigned || kind == Kind::kUnsigned;
     switch (unit) {
@@ -146,29 +151,25 @@ class Builder {
       case 'k':
       case 'K':
         if (!integer || (kind == Kind::kSigned && argument.signed_value() < 0)) return Mismatch(unit);
-        return Ref<Object>(Int::OfUnsigned(argument.unsigned_value()));
+        return Int::OfUnsigned(argument.unsigned_value());
       case 'd':
       case 'f':
         if (kind != Kind::kDouble) return Mismatch(unit);
-        return Ref<Object>(Float::Of(argument.double_value()));
+        return Float::Of(argument.double_value());
       case 'O':
       case 'S':
         if (position_ < format_.size() && format_[position_] == '&') {
-          return Raise(ErrorType::SystemError(), "O& format code not permitted in an audit format");
+          return Fail("O& format code not permitted in an audit format");
         }
-        if (kind == Kind::kNull)
-          return Raise(ErrorType::SystemError(), "NULL object passed to Py_BuildValue");
+        if (kind == Kind::kNull) return Fail("NULL object passed to Py_BuildValue");
         if (kind != Kind::kObject) return Mismatch(unit);
         return Ref<Object>::Share(argument.object());
       case 'c':
         if (!integer || argument.unsigned_value() > 0xFF) return Mismatch(unit);
-        return Ref<Object>(Bytes::Of(std::string(1, static_cast<char>(argument.unsigned_value()))));
-      case 'C': {
+        return OfByte(static_cast<char>(argument.unsigned_value()));
+      case 'C':
         if (!integer || argument.unsigned_value() > 0x10FFFF) return Mismatch(unit);
-        std::string text;
-        AppendCodePoint(text, static_cast<uint32_t>(argument.unsigned_value()));
-        return Ref<Object>(String::Of(text));
-      }
+        return OfCodePoint(static_cast<uint32_t>(argument.unsigned_value()));
       case 'p':
         if (!integer) return Mismatch(unit);
         return BoolOf(argument.unsigned_value() != 0);
@@ -179,10 +180,18 @@ class Builder {
     }
   }
 
+  [[gnu::noinline]] static Ref<Object> OfByte(char byte) { return Bytes::Of(std::string(1, byte)); }
+  [[gnu::noinline]] static Ref<Object> OfCodePoint(uint32_t code_point) {
+    std::string text;
+    AppendCodePoint(text, code_point);
+    return String::Of(text);
+  }
+
   const std::string_view format_;
   const AuditArguments arguments_;
   size_t position_ = 0;
   size_t next_ = 0;
+  absl::Status error_;
 };
 
 }  // namespace

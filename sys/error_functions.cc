@@ -87,8 +87,7 @@ Result AuditFunction(SysModule& sys, Args args) {
     return Raise(ErrorType::ValueError(), "embedded null character");
   }
   if (!sys.auditor().ShouldAudit()) return None();
-  return Done(sys.auditor().AuditTuple(event->value(),
-                                       Tuple::Of(std::vector<Ref<Object>>(args.begin() + 1, args.end()))));
+  return Done(sys.auditor().AuditTuple(event->value(), Tuple::Of(args.subspan(1))));
 }
 
 Result AddAuditHookFunction(SysModule& sys, Args args) {

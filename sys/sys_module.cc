@@ -41,10 +41,9 @@ SysHost& DefaultHost() {
 }
 
 Ref<Tuple> TupleOfStrings(const std::vector<std::string>& strings) {
-  std::vector<Ref<Object>> items;
-  items.reserve(strings.size());
-  for (const std::string& string : strings) items.push_back(String::Of(string));
-  return Tuple::Of(std::move(items));
+  TupleBuilder items(strings.size());
+  for (const std::string& string : strings) items.Append(String::Of(string));
+  return items.Finish();
 }
 
 // In CPython's order (sys_deletes of finalize_modules_delete_special).

@@ -14,6 +14,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/config/config.h"
@@ -157,7 +158,7 @@ Ref<Error> Error::New(const ErrorType& type, std::vector<Ref<Object>> args) {
     const Int* const number = As<Int>(args[0]);
     if (number != nullptr && number->fits_int64()) made = &OsErrorType(number->value());
   }
-  return Ref<Error>::Adopt(new Error(Ref<const ErrorType>::Share(made), Tuple::Of(std::move(args))));
+  return Ref<Error>::Adopt(new Error(Ref<const ErrorType>::Share(made), Tuple::Take(absl::MakeSpan(args))));
 }
 
 std::string Error::Message() const {

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
+
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/function.h"
@@ -208,6 +210,36 @@ TEST(ValuesTest, TuplesPrintTheirItems) {
   EXPECT_EQ(ReprOf(Tuple::Of({Int::Of(3), String::Of("final"), None(), True(), Float::Of(2)})),
             "(3, 'final', None, True, 2.0)");
   EXPECT_FALSE(Tuple::Empty()->IsTrue().value());
+}
+
+TEST(ValuesTest, TuplesShareTakeOrGatherTheirItems) {
+  const Ref<Object> item = String::Of("item");
+  std::vector<Ref<Object>> items{item, Int::Of(1)};
+  {
+    const Ref<Tuple> shared = Tuple::Of(items);
+    EXPECT_EQ(ReprOf(shared), "('item', 1)");
+    EXPECT_EQ(item->RefCount(), 3);
+  }
+  EXPECT_EQ(item->RefCount(), 2);
+  {
+    const Ref<Tuple> taken = Tuple::Take(absl::MakeSpan(items));
+    EXPECT_EQ((*taken)[0], item);
+    EXPECT_EQ(items[0], nullptr);
+    EXPECT_EQ(item->RefCount(), 2);
+  }
+  EXPECT_EQ(item->RefCount(), 1);
+  {
+    TupleBuilder builder(3);
+    builder.Append(item);
+    builder.Append(None());
+    const Ref<Tuple> gathered = builder.Finish();
+    EXPECT_EQ(ReprOf(gathered), "('item', None)");
+    EXPECT_EQ(item->RefCount(), 2);
+  }
+  { TupleBuilder(1).Append(item); }
+  EXPECT_EQ(item->RefCount(), 1) << "a builder that is given up lets its items go";
+  EXPECT_EQ(TupleBuilder(2).Finish(), Tuple::Empty());
+  EXPECT_EQ(Tuple::Of({}), Tuple::Empty());
 }
 
 TEST(ValuesTest, FailingReprOfAnItemPropagates) {

@@ -5,13 +5,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/error.h"
@@ -47,8 +48,8 @@ struct ValueSingletons {
       : none(Immortal(new NoneObject)),
         true_value(Immortal(new Bool(true))),
         false_value(Immortal(new Bool(false))),
-        empty_string(Immortal(new String(std::string()))),
-        empty_tuple(Immortal(new Tuple({}))) {
+        empty_string(Immortal(new String(std::string_view()))),
+        empty_tuple(Immortal(Tuple::Allocate(0).release())) {
     for (int64_t i = kSmallIntMin; i <= kSmallIntMax; ++i) {
       small_ints[static_cast<size_t>(i - kSmallIntMin)] = Immortal(new Int(i));
     }
@@ -105,24 +106,37 @@ absl::StatusOr<std::string> Float::Repr() const { return ReprOfFloat(value_); }
 
 Ref<String> String::Of(std::string_view value) {
   if (value.empty()) return ValueSingletons::Get().empty_string;
-  return Ref<String>::Adopt(new String(std::string(value)));
+  return Ref<String>::Adopt(new String(value));
 }
 
 absl::StatusOr<std::string> String::Repr() const { return ReprOfString(value_); }
 
 absl::StatusOr<std::string> Bytes::Repr() const { return ReprOfBytes(value_); }
 
-Ref<Tuple> Tuple::Of(std::vector<Ref<Object>> items) {
-  if (items.empty()) return Empty();
-  return Ref<Tuple>::Adopt(new Tuple(std::move(items)));
+template <typename Iterator>
+Ref<Tuple> Tuple::Make(Iterator first, Iterator last) {
+  if (first == last) return Empty();
+  const auto size = static_cast<size_t>(last - first);
+  Ref<Tuple> tuple = Allocate(size);
+  std::uninitialized_copy(first, last, tuple->end());
+  tuple->size_ = size;
+  return tuple;
+}
+
+Tuple::~Tuple() { std::destroy_n(reinterpret_cast<Ref<Object>*>(this + 1), size_); }
+
+Ref<Tuple> Tuple::Of(Args items) { return Make(items.begin(), items.end()); }
+
+Ref<Tuple> Tuple::Take(absl::Span<Ref<Object>> items) {
+  return Make(std::move_iterator(items.begin()), std::move_iterator(items.end()));
 }
 
 Ref<Tuple> Tuple::Empty() { return ValueSingletons::Get().empty_tuple; }
 
 absl::StatusOr<std::string> Tuple::Repr() const {
-  absl::StatusOr<std::string> items = ReprOfItems(items_);
-  if (!items.ok()) return items.status();
-  return "(" + *items + (items_.size() == 1 ? ",)" : ")");
+  absl::StatusOr<std::string> text = ReprOfItems(items());
+  if (!text.ok()) return text.status();
+  return "(" + *text + (size_ == 1 ? ",)" : ")");
 }
 
 absl::StatusOr<std::string> ReprOfItems(Args items) {

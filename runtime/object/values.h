@@ -11,10 +11,15 @@
 #define PYRT_RUNTIME_OBJECT_VALUES_H_
 
 #include <cstdint>
+#include <new>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+#include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/object.h"
 
@@ -101,7 +106,7 @@ class String final : public Object {
   absl::StatusOr<bool> IsTrue() const override { return !value_.empty(); }
 
  private:
-  explicit String(std::string value) : Object(ObjectKind::kString), value_(std::move(value)) {}
+  explicit String(std::string_view value) : Object(ObjectKind::kString), value_(value) {}
   friend struct ValueSingletons;
   const std::string value_;
 };
@@ -109,7 +114,7 @@ class String final : public Object {
 class Bytes final : public Object {
  public:
   static bool IsKind(ObjectKind kind) { return kind == ObjectKind::kBytes; }
-  static Ref<Bytes> Of(std::string_view value) { return Ref<Bytes>::Adopt(new Bytes(std::string(value))); }
+  static Ref<Bytes> Of(std::string_view value) { return Ref<Bytes>::Adopt(new Bytes(value)); }
   const std::string& value() const { return value_; }
 
   const char* TypeName() const override { return "bytes"; }
@@ -117,28 +122,69 @@ class Bytes final : public Object {
   absl::StatusOr<bool> IsTrue() const override { return !value_.empty(); }
 
  private:
-  explicit Bytes(std::string value) : Object(ObjectKind::kBytes), value_(std::move(value)) {}
+  explicit Bytes(std::string_view value) : Object(ObjectKind::kBytes), value_(value) {}
   const std::string value_;
 };
 
+// The items stand behind the object, in the same allocation.
 class Tuple final : public Object {
  public:
   static bool IsKind(ObjectKind kind) { return kind == ObjectKind::kTuple; }
-  static Ref<Tuple> Of(std::vector<Ref<Object>> items);
+  static Ref<Tuple> Of(Args items);
+  // Takes the references over; those in `items` are null afterwards.
+  static Ref<Tuple> Take(absl::Span<Ref<Object>> items);
   static Ref<Tuple> Empty();
 
-  size_t size() const { return items_.size(); }
-  const Ref<Object>& operator[](size_t index) const { return items_[index]; }
-  Args items() const { return items_; }
+  size_t size() const { return size_; }
+  const Ref<Object>& operator[](size_t index) const { return items()[index]; }
+  Args items() const { return Args(reinterpret_cast<const Ref<Object>*>(this + 1), size_); }
 
   const char* TypeName() const override { return "tuple"; }
   absl::StatusOr<std::string> Repr() const override;
-  absl::StatusOr<bool> IsTrue() const override { return !items_.empty(); }
+  absl::StatusOr<bool> IsTrue() const override { return size_ != 0; }
 
  private:
-  explicit Tuple(std::vector<Ref<Object>> items) : Object(ObjectKind::kTuple), items_(std::move(items)) {}
+  Tuple() : Object(ObjectKind::kTuple) {}
+  ~Tuple() override;
   friend struct ValueSingletons;
-  const std::vector<Ref<Object>> items_;
+  friend class TupleBuilder;
+
+  // `first` to `last` are copied or moved, as their iterators say.
+  template <typename Iterator>
+  static Ref<Tuple> Make(Iterator first, Iterator last);
+  // Of no items yet, with room for `capacity`.
+  static Ref<Tuple> Allocate(size_t capacity) {
+    return Ref<Tuple>::Adopt(::new (::operator new(sizeof(Tuple) + capacity * sizeof(Ref<Object>))) Tuple);
+  }
+  // Without a size: sizeof(Tuple) is not what was allocated.
+  static void operator delete(void* memory) { ::operator delete(memory); }
+  // Where the next item goes.
+  Ref<Object>* end() { return reinterpret_cast<Ref<Object>*>(this + 1) + size_; }
+
+  // Changes only before anybody else has the object.
+  size_t size_ = 0;
+};
+static_assert(sizeof(Tuple) % alignof(Ref<Object>) == 0);
+
+// Makes a tuple in place, where a bound on its size is known beforehand and the items are not yet together.
+class TupleBuilder {
+ public:
+  // At most `capacity` items will be appended. The memory for as many is kept as long as the tuple lives.
+  explicit TupleBuilder(size_t capacity)
+      : tuple_(capacity == 0 ? Tuple::Empty() : Tuple::Allocate(capacity)), capacity_(capacity) {}
+
+  void Append(Ref<Object> item) {
+    PYRT_DCHECK(tuple_->size_ < capacity_);
+    new (tuple_->end()) Ref<Object>(std::move(item));
+    ++tuple_->size_;
+  }
+
+  // Once, at the end.
+  Ref<Tuple> Finish() { return tuple_->size_ == 0 ? Tuple::Empty() : std::move(tuple_); }
+
+ private:
+  Ref<Tuple> tuple_;
+  const size_t capacity_;
 };
 
 // The texts alone, for code that has no object: repr('...'), repr(b'...'), repr(1.5).
