@@ -9,7 +9,7 @@ out="${TEST_TMPDIR:?}/out"
 cat "$TEST_TMPDIR/table"
 grep -q 'waiter has asked' "$TEST_TMPDIR/table"
 grep -q '<svg' "$out/compare.html"
-/usr/bin/python3 - "$out/compare.json" <<'PYTHON'
+python3 - "$out/compare.json" <<'PYTHON'
 import json, sys
 report = json.load(open(sys.argv[1]))
 names = {run["name"].partition("/")[0] for run in report["benchmarks"]}

@@ -1,6 +1,8 @@
 // Every schedule of the breaker's protocols: no lost bit, no lost call, no signal without its flag.
 
-#include <memory>
+#include <algorithm>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -9,6 +11,7 @@
 #include "pyrt/ceval_breaker/pending_calls.h"
 #include "pyrt/ceval_breaker/signals.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -22,11 +25,10 @@ using detsched::ScopedMutant;
 
 void RaiseBit(void* breaker) { static_cast<EvalBreaker*>(breaker)->Set(BreakerEvent::kCallsToDo); }
 
-void Expect(const detsched::Result& result) { EXPECT_TRUE(result.ok()) << result.report; }
-
-void ExpectComplete(const detsched::Result& result) {
-  Expect(result);
-  EXPECT_TRUE(result.complete);
+// Bugs of depth two and three, each with a good chance.
+void Sample(const std::function<void(Schedule&)>& body, uint64_t schedules = 50'000) {
+  ExpectOk(Explore(Options::Pct(2, 2'000), body));
+  ExpectOk(Explore(Options::Pct(3, schedules), body));
 }
 
 // The mutant is reached, and the exploration finds what is wrong with it.
@@ -66,7 +68,6 @@ TEST(EvalBreakerScheduleTest, B081_NoBitIsLost) {
 
 // ---- PendingCalls ----
 
-// One call per producer, a thread that polls like an evaluation loop until all calls have run.
 struct Counted {
   static absl::Status Run(void* argument) {
     Counted* self = static_cast<Counted*>(argument);
@@ -77,52 +78,91 @@ struct Counted {
   bool fails = false;
 };
 
+// Whether a scenario checks an invariant after each step. Not for an exhaustive search, which would lose its
+// sleep sets.
+enum class Watched : bool { kNo, kYes };
+
 struct Queue {
   explicit Queue(EvalBreaker* raised, uint32_t max = 2, uint32_t per_pass = 2)
-      : calls({.limits = {max, per_pass}, .raise = &RaiseBit, .context = raised}), handler(&calls, nullptr) {
+      : Queue(&RaiseBit, raised, max, per_pass) {}
+  Queue(void (*raise)(void*), void* context, uint32_t max, uint32_t per_pass)
+      : calls({.limits = {max, per_pass}, .raise = raise, .context = context}), handler(&calls, nullptr) {
     detsched::NameRange(this, sizeof(*this), "queue");
   }
+
+  PendingCalls::AddResult Add(Counted& call) {
+    ++inside;
+    const PendingCalls::AddResult result = calls.Add(&Counted::Run, &call);
+    --inside;
+    return result;
+  }
+  void Poll(EvalBreaker& self) {
+    if (!self.AnyPending()) return;
+    ++inside;
+    static_cast<void>(handler.Run(self, false));
+    --inside;
+  }
+
+  // While nobody is inside Add or Run, a call that waits has its bit in the word of each thread that may run
+  // it.
+  void Watch(Schedule& s, Watched watched, std::vector<const EvalBreaker*> words) {
+    if (watched == Watched::kNo) return;
+    s.Invariant("a call that waits has its bit", [this, words] {
+      if (inside != 0 || calls.IsEmpty()) return true;
+      return std::all_of(words.begin(), words.end(),
+                         [](const EvalBreaker* word) { return word->IsSet(BreakerEvent::kCallsToDo); });
+    });
+  }
+
   PendingCalls calls;
   PendingCallHandler handler;
+  int inside = 0;  // threads in Add and Run, the model's: changed between two scheduling points
 };
 
-// Polls as long as a call may come. A call whose bit was lost makes this a livelock.
-void PollUntil(EvalBreaker& self, PendingCallHandler& handler, const Atomic<int>& producers,
-               const PendingCalls& calls) {
+// Polls like an evaluation loop, as long as a call may come. A call whose bit was lost stays.
+void PollUntil(EvalBreaker& self, Queue& queue, const Atomic<int>& producers) {
   for (;;) {
     const bool last = producers.load(kAcquire) == 0;
-    if (self.AnyPending()) static_cast<void>(handler.Run(self, false));
+    queue.Poll(self);
     if (last && !self.AnyPending()) return;
     if (!last) CpuRelax();
   }
-  static_cast<void>(calls);
 }
 
-void TwoProducersOneConsumer(Schedule& s) {
+constexpr const char* kProducers[] = {"producer 0", "producer 1", "producer 2"};
+
+// One call per producer.
+void ProducersAndOneConsumer(Schedule& s, int count, Watched watched) {
   EvalBreaker breaker;
-  Queue queue(&breaker);
-  Counted counted[2];
-  Atomic<int> producers{2};
-  for (int i = 0; i < 2; ++i) {
-    s.Spawn(i == 0 ? "producer 0" : "producer 1", [&, i] {
-      DETSCHED_CHECK(queue.calls.Add(&Counted::Run, &counted[i]) == PendingCalls::AddResult::kAdded);
+  Queue queue(&breaker, static_cast<uint32_t>(count));
+  queue.Watch(s, watched, {&breaker});
+  Counted counted[3];
+  Atomic<int> producers{count};
+  for (int i = 0; i < count; ++i) {
+    s.Spawn(kProducers[i], [&, i] {
+      DETSCHED_CHECK(queue.Add(counted[i]) == PendingCalls::AddResult::kAdded);
       producers.fetch_sub(1, kRelease);
     });
   }
-  s.Spawn("consumer", [&] { PollUntil(breaker, queue.handler, producers, queue.calls); });
+  s.Spawn("consumer", [&] { PollUntil(breaker, queue, producers); });
   s.Run();
-  DETSCHED_CHECK(counted[0].ran.Get() == 1 && counted[1].ran.Get() == 1);
+  for (int i = 0; i < count; ++i) DETSCHED_CHECK(counted[i].ran.Get() == 1);
   DETSCHED_CHECK(queue.calls.IsEmpty() && !queue.handler.HasHandler());
 }
+void TwoProducersOneConsumer(Schedule& s) { ProducersAndOneConsumer(s, 2, Watched::kNo); }
+void TwoProducersWatched(Schedule& s) { ProducersAndOneConsumer(s, 2, Watched::kYes); }
 
 TEST(PendingCallsScheduleTest, EveryCallRunsOnce) {
   ExpectComplete(Explore(Options::Exhaustive(2), TwoProducersOneConsumer));
-  Expect(Explore(Options::Pct(3, 5'000), TwoProducersOneConsumer));
+  Sample(&TwoProducersWatched);
+  Sample([](Schedule& s) { ProducersAndOneConsumer(s, 3, Watched::kYes); }, 20'000);
 }
 
 TEST(PendingCallsScheduleTest, MutantAddDoesNotRaise) {
   ExpectKilled("pending_add_does_not_raise", Failure::kCheck, Options::Exhaustive(2),
                TwoProducersOneConsumer);
+  ExpectKilled("pending_add_does_not_raise", Failure::kInvariant, Options::Pct(2, 2'000),
+               TwoProducersWatched);
 }
 TEST(PendingCallsScheduleTest, MutantPublishIsRelaxed) {
   ExpectKilled("call_ring_publish_is_relaxed", Failure::kRace, Options::Exhaustive(2),
@@ -133,22 +173,23 @@ TEST(PendingCallsScheduleTest, MutantPublishIsRelaxed) {
 void SlotIsUsedAgain(Schedule& s) {
   EvalBreaker breaker;
   Queue queue(&breaker, /*max=*/1, /*per_pass=*/1);
+  queue.Watch(s, Watched::kYes, {&breaker});
   Counted counted[2];
   Atomic<int> producers{2};
   for (int i = 0; i < 2; ++i) {
-    s.Spawn(i == 0 ? "producer 0" : "producer 1", [&, i] {
-      while (queue.calls.Add(&Counted::Run, &counted[i]) != PendingCalls::AddResult::kAdded) CpuRelax();
+    s.Spawn(kProducers[i], [&, i] {
+      while (queue.Add(counted[i]) != PendingCalls::AddResult::kAdded) CpuRelax();
       producers.fetch_sub(1, kRelease);
     });
   }
-  s.Spawn("consumer", [&] { PollUntil(breaker, queue.handler, producers, queue.calls); });
+  s.Spawn("consumer", [&] { PollUntil(breaker, queue, producers); });
   s.Run();
   DETSCHED_CHECK(counted[0].ran.Get() == 1 && counted[1].ran.Get() == 1);
 }
 
 TEST(PendingCallsScheduleTest, SlotsAreReused) {
-  Expect(Explore(Options::Pct(3, 10'000), SlotIsUsedAgain));
-  Expect(Explore(Options::Random(10'000), SlotIsUsedAgain));
+  Sample(&SlotIsUsedAgain);
+  ExpectOk(Explore(Options::Random(10'000), SlotIsUsedAgain));
 }
 TEST(PendingCallsScheduleTest, MutantSlotFreedByARelaxedStore) {
   ExpectKilled("call_ring_free_slot_is_relaxed", Failure::kRace, Options::Random(10'000), SlotIsUsedAgain);
@@ -162,54 +203,76 @@ struct BothWords {
   }
 };
 
-void TwoConsumers(Schedule& s) {
+void TwoConsumers(Schedule& s, int count, Watched watched) {
   BothWords both;
-  PendingCalls calls({.limits = {2, 2}, .raise = &BothWords::Raise, .context = &both});
-  PendingCallHandler handler(&calls, nullptr);
-  detsched::Name(&handler, "handler");
-  Counted counted;
-  Atomic<int> producers{1};
-  s.Spawn("producer", [&] {
-    DETSCHED_CHECK(calls.Add(&Counted::Run, &counted) == PendingCalls::AddResult::kAdded);
-    producers.fetch_sub(1, kRelease);
-  });
+  Queue queue(&BothWords::Raise, &both, /*max=*/2, /*per_pass=*/2);
+  queue.Watch(s, watched, {&both.words[0], &both.words[1]});
+  Counted counted[2];
+  Atomic<int> producers{count};
+  for (int i = 0; i < count; ++i) {
+    s.Spawn(kProducers[i], [&, i] {
+      DETSCHED_CHECK(queue.Add(counted[i]) == PendingCalls::AddResult::kAdded);
+      producers.fetch_sub(1, kRelease);
+    });
+  }
   for (int i = 0; i < 2; ++i) {
-    s.Spawn(i == 0 ? "consumer 0" : "consumer 1",
-            [&, i] { PollUntil(both.words[i], handler, producers, calls); });
+    s.Spawn(i == 0 ? "consumer 0" : "consumer 1", [&, i] { PollUntil(both.words[i], queue, producers); });
   }
   s.Run();
-  DETSCHED_CHECK(counted.ran.Get() == 1);
-  DETSCHED_CHECK(calls.IsEmpty() && !handler.HasHandler());
+  for (int i = 0; i < count; ++i) DETSCHED_CHECK(counted[i].ran.Get() == 1);
+  DETSCHED_CHECK(queue.calls.IsEmpty() && !queue.handler.HasHandler());
 }
 
 TEST(PendingCallsScheduleTest, B089_OneOfTwoConsumersHandlesNothingIsLost) {
-  ExpectComplete(Explore(Options::Exhaustive(2), TwoConsumers));
-  Expect(Explore(Options::Pct(3, 10'000), TwoConsumers));
+  ExpectComplete(Explore(Options::Exhaustive(2), [](Schedule& s) { TwoConsumers(s, 1, Watched::kNo); }));
+  Sample([](Schedule& s) { TwoConsumers(s, 1, Watched::kYes); });
+  Sample([](Schedule& s) { TwoConsumers(s, 2, Watched::kYes); }, 20'000);
+}
+TEST(PendingCallsScheduleTest, MutantTheOtherConsumerDoesNotLookAgain) {
+  ExpectKilled("gh_95820_no_again", Failure::kInvariant, Options::Pct(3, 50'000),
+               [](Schedule& s) { TwoConsumers(s, 2, Watched::kYes); });
 }
 
 // A call for the main thread comes while a worker handles: the main thread leaves, the worker raises its bit.
-void MainOnlyCallWhileAWorkerHandles(Schedule& s) {
+void MainOnlyCallWhileAWorkerHandles(Schedule& s, Watched watched) {
   EvalBreaker main;
   EvalBreaker worker;
+  int inside = 0;  // as Queue::inside
   PendingCalls calls({.limits = {1, 1}, .raise = &RaiseBit, .context = &worker});
   PendingCalls main_calls({.limits = {1, 1}, .raise = &RaiseBit, .context = &main});
   PendingCallHandler handler(&calls, &main_calls);
   Counted for_worker;
   Counted for_main;
   DETSCHED_CHECK(calls.Add(&Counted::Run, &for_worker) == PendingCalls::AddResult::kAdded);
+  if (watched == Watched::kYes) {
+    s.Invariant("a call that waits has its bit", [&] {
+      const auto has_bit = [](const PendingCalls& queue, const EvalBreaker& word) {
+        return queue.IsEmpty() || word.IsSet(BreakerEvent::kCallsToDo);
+      };
+      return inside != 0 || (has_bit(calls, worker) && has_bit(main_calls, main));
+    });
+  }
   Atomic<int> others{2};
   s.Spawn("producer", [&] {
+    ++inside;
     DETSCHED_CHECK(main_calls.Add(&Counted::Run, &for_main) == PendingCalls::AddResult::kAdded);
+    --inside;
     others.fetch_sub(1, kRelaxed);
   });
   s.Spawn("worker", [&] {
+    ++inside;
     static_cast<void>(handler.Run(worker, false));
+    --inside;
     others.fetch_sub(1, kRelaxed);
   });
   s.Spawn("main", [&] {
     for (;;) {
       const bool last = others.load(kRelaxed) == 0;
-      if (main.AnyPending()) static_cast<void>(handler.Run(main, true));
+      if (main.AnyPending()) {
+        ++inside;
+        static_cast<void>(handler.Run(main, true));
+        --inside;
+      }
       if (last) return;
       CpuRelax();
     }
@@ -221,47 +284,51 @@ void MainOnlyCallWhileAWorkerHandles(Schedule& s) {
 }
 
 TEST(PendingCallsScheduleTest, EB28_AWorkerThatBlockedTheMainThreadRaisesItsBit) {
-  Expect(Explore(Options::Exhaustive(2), MainOnlyCallWhileAWorkerHandles));
-  Expect(Explore(Options::Pct(3, 10'000), MainOnlyCallWhileAWorkerHandles));
+  ExpectComplete(
+      Explore(Options::Exhaustive(2), [](Schedule& s) { MainOnlyCallWhileAWorkerHandles(s, Watched::kNo); }));
+  Sample([](Schedule& s) { MainOnlyCallWhileAWorkerHandles(s, Watched::kYes); });
 }
 TEST(PendingCallsScheduleTest, MutantHandlerIsNotToldToLookAgain) {
-  ExpectKilled("gh_95820_no_again", Failure::kCheck, Options::Exhaustive(2), MainOnlyCallWhileAWorkerHandles);
+  ExpectKilled("gh_95820_no_again", Failure::kCheck, Options::Exhaustive(2),
+               [](Schedule& s) { MainOnlyCallWhileAWorkerHandles(s, Watched::kNo); });
+  ExpectKilled("gh_95820_no_again", Failure::kInvariant, Options::Pct(3, 50'000),
+               [](Schedule& s) { MainOnlyCallWhileAWorkerHandles(s, Watched::kYes); });
 }
 
-void FailingCall(Schedule& s) {
+void FailingCall(Schedule& s, Watched watched) {
   EvalBreaker breaker;
   Queue queue(&breaker);
+  queue.Watch(s, watched, {&breaker});
   Counted counted[2];
   counted[0].fails = true;
   Atomic<int> producers{1};
   s.Spawn("producer", [&] {
-    for (Counted& call : counted) {
-      DETSCHED_CHECK(queue.calls.Add(&Counted::Run, &call) == PendingCalls::AddResult::kAdded);
-    }
+    for (Counted& call : counted) DETSCHED_CHECK(queue.Add(call) == PendingCalls::AddResult::kAdded);
     producers.fetch_sub(1, kRelease);
   });
-  s.Spawn("consumer", [&] { PollUntil(breaker, queue.handler, producers, queue.calls); });
+  s.Spawn("consumer", [&] { PollUntil(breaker, queue, producers); });
   s.Run();
   DETSCHED_CHECK(counted[0].ran.Get() == 1 && counted[1].ran.Get() == 1);
 }
 
 TEST(PendingCallsScheduleTest, B088_AFailureLosesNothing) {
-  ExpectComplete(Explore(Options::Exhaustive(2), FailingCall));
+  ExpectComplete(Explore(Options::Exhaustive(2), [](Schedule& s) { FailingCall(s, Watched::kNo); }));
+  Sample([](Schedule& s) { FailingCall(s, Watched::kYes); });
 }
 TEST(PendingCallsScheduleTest, MutantErrorKeepsTheHandler) {
-  ExpectKilled("gh_138731_error_keeps_handler", Failure::kCheck, Options::Exhaustive(2), FailingCall);
+  ExpectKilled("gh_138731_error_keeps_handler", Failure::kCheck, Options::Exhaustive(2),
+               [](Schedule& s) { FailingCall(s, Watched::kNo); });
 }
 
 // A call polls while another thread adds: what the nested poll has seen is still known afterwards.
 struct Nesting {
   EvalBreaker breaker;
-  PendingCalls calls{{.limits = {4, 1}, .raise = &RaiseBit, .context = &breaker}};
-  PendingCallHandler handler{&calls, nullptr};
+  Queue queue{&breaker, /*max=*/4, /*per_pass=*/1};
   bool bit_kept = true;
   static absl::Status Poll(void* argument) {
     Nesting* self = static_cast<Nesting*>(argument);
     const bool before = self->breaker.IsSet(BreakerEvent::kCallsToDo);
-    static_cast<void>(self->handler.Run(self->breaker, false));
+    static_cast<void>(self->queue.handler.Run(self->breaker, false));
     if (before && !self->breaker.IsSet(BreakerEvent::kCallsToDo)) self->bit_kept = false;
     return absl::OkStatus();
   }
@@ -272,11 +339,11 @@ void NestedPoll(Schedule& s) {
   Counted counted;
   Atomic<int> producers{1};
   s.Spawn("producer", [&] {
-    static_cast<void>(nesting.calls.Add(&Nesting::Poll, &nesting));
-    static_cast<void>(nesting.calls.Add(&Counted::Run, &counted));
+    static_cast<void>(nesting.queue.calls.Add(&Nesting::Poll, &nesting));
+    static_cast<void>(nesting.queue.Add(counted));
     producers.fetch_sub(1, kRelease);
   });
-  s.Spawn("consumer", [&] { PollUntil(nesting.breaker, nesting.handler, producers, nesting.calls); });
+  s.Spawn("consumer", [&] { PollUntil(nesting.breaker, nesting.queue, producers); });
   s.Run();
   DETSCHED_CHECK(counted.ran.Get() == 1);
   DETSCHED_CHECK(nesting.bit_kept);
@@ -289,48 +356,104 @@ TEST(PendingCallsScheduleTest, MutantNestedRunClearsTheBit) {
   ExpectKilled("nested_run_clears_the_bit", Failure::kCheck, Options::Exhaustive(2), NestedPoll);
 }
 
-// The child of a fork at any point of another thread's pass or of a producer's push can still run calls.
-void ForkWhileAnotherHandles(Schedule& s) {
-  EvalBreaker own;
-  EvalBreaker other;
-  PendingCalls calls({.limits = {4, 4}, .raise = &RaiseBit, .context = &own});
-  PendingCallHandler handler(&calls, nullptr);
-  Counted in_parent;
-  Atomic<int> in_child{0};
-  s.Spawn("other", [&] {
-    static_cast<void>(calls.Add(&Counted::Run, &in_parent));
-    static_cast<void>(handler.Run(other, false));
+// A thread that attaches (twice, with a new version to copy) looks at the queue while a call comes.
+void AttachAgainstAdd(Schedule& s, Watched watched) {
+  EvalBreaker breaker;
+  Queue queue(&breaker);
+  queue.Watch(s, watched, {&breaker});
+  Counted counted;
+  Atomic<int> producers{1};
+  s.Spawn("producer", [&] {
+    DETSCHED_CHECK(queue.Add(counted) == PendingCalls::AddResult::kAdded);
+    producers.fetch_sub(1, kRelease);
   });
-  s.Spawn("forks", [&] {
-    if (ForkProcess() != 0) return;
-    PlatformAfterForkInChild();
-    calls.AfterForkInChild();
-    handler.AfterForkInChild(&own);
-    constexpr auto kCall = [](void* argument) -> absl::Status {
-      static_cast<Atomic<int>*>(argument)->fetch_add(1, kRelaxed);
-      return absl::OkStatus();
-    };
-    DETSCHED_CHECK(calls.Add(kCall, &in_child) == PendingCalls::AddResult::kAdded);
-    // What the other thread was adding is no part of this test: it was not ordered before the fork.
-    for (int passes = 0; passes < 3 && in_child.load(kRelaxed) == 0; ++passes) {
-      DETSCHED_CHECK(handler.Run(own, false).ok());
+  s.Spawn("attach", [&] {
+    for (const uintptr_t version : {uintptr_t{0x100}, uintptr_t{0x200}}) {
+      breaker.RefreshOnAttach(queue.handler.HasWork(/*is_main_thread=*/false), version);
+      DETSCHED_CHECK(breaker.version() == version);
+      queue.Poll(breaker);
     }
-    DETSCHED_CHECK(in_child.load(kRelaxed) == 1);
+    PollUntil(breaker, queue, producers);
   });
   s.Run();
+  DETSCHED_CHECK(counted.ran.Get() == 1);
+  DETSCHED_CHECK(breaker.Load() == 0x200);
 }
 
-Options InChild() {
-  Options options = Options::Exhaustive(2);
-  options.fork = detsched::ForkSide::kChild;
+TEST(PendingCallsScheduleTest, EB10_AttachingNeverTakesTheBitAway) {
+  ExpectComplete(Explore(Options::Exhaustive(3), [](Schedule& s) { AttachAgainstAdd(s, Watched::kNo); }));
+  Sample([](Schedule& s) { AttachAgainstAdd(s, Watched::kYes); });
+}
+TEST(PendingCallsScheduleTest, MutantAttachClearsTheBit) {
+  ExpectKilled("gh_95820_attach_clears_the_bit", Failure::kCheck, Options::Exhaustive(2),
+               [](Schedule& s) { AttachAgainstAdd(s, Watched::kNo); });
+}
+
+// Both processes after a fork at any point of another thread's Add or pass. Complete calls that nobody has
+// begun are run by both, and a thread of either needs no more than its bit to know of them.
+void ForkWhileAnotherHandles(Schedule& s) {
+  constexpr auto kCall = [](void* argument) -> absl::Status {
+    static_cast<Atomic<int>*>(argument)->fetch_add(1, kRelaxed);
+    return absl::OkStatus();
+  };
+  BothWords both;
+  EvalBreaker& own = both.words[0];
+  EvalBreaker& other = both.words[1];
+  Queue queue(&BothWords::Raise, &both, /*max=*/4, /*per_pass=*/4);
+  Atomic<int> before{0};  // what the other thread adds
+  Atomic<int> after{0};   // what the forking thread adds
+  Atomic<bool> added{false};
+  s.Spawn("other", [&] {
+    DETSCHED_CHECK(queue.calls.Add(kCall, &before) == PendingCalls::AddResult::kAdded);
+    added.store(true, kRelaxed);
+    queue.Poll(other);
+  });
+  s.Spawn("forks", [&] {
+    queue.Poll(own);  // may meet the other thread at it, and leave the call to that one
+    if (ForkProcess() == 0) {
+      PlatformAfterForkInChild();
+      const bool waits = added.load(kRelaxed) && !queue.calls.IsEmpty();
+      const int ran = before.load(kRelaxed);
+      queue.calls.AfterForkInChild();
+      queue.handler.AfterForkInChild(&own);
+      while (own.AnyPending()) queue.Poll(own);
+      DETSCHED_CHECK(queue.calls.IsEmpty());
+      DETSCHED_CHECK(before.load(kRelaxed) <= 1);
+      DETSCHED_CHECK(!waits || before.load(kRelaxed) == ran + 1);
+    }
+    DETSCHED_CHECK(queue.calls.Add(kCall, &after) == PendingCalls::AddResult::kAdded);
+    while (own.AnyPending()) {
+      queue.Poll(own);
+      CpuRelax();  // until the other thread's call is complete
+    }
+  });
+  s.Run();
+  for (EvalBreaker& word : both.words) {
+    if (!s.forked()) queue.Poll(word);
+  }
+  DETSCHED_CHECK(after.load(kRelaxed) == 1);
+  DETSCHED_CHECK(s.forked() || before.load(kRelaxed) == 1);
+  DETSCHED_CHECK(queue.calls.IsEmpty() && !queue.handler.HasHandler());
+}
+
+Options OnBothSides(int preemption_bound) {
+  Options options = Options::Exhaustive(preemption_bound);
+  options.fork = detsched::ForkSide::kEither;
   return options;
 }
 
-TEST(PendingCallsScheduleTest, B031_ChildOfAForkRunsItsCalls) {
-  ExpectComplete(Explore(InChild(), ForkWhileAnotherHandles));
+TEST(PendingCallsScheduleTest, B031_BothSidesOfAForkRunTheirCalls) {
+  ExpectComplete(Explore(OnBothSides(2), ForkWhileAnotherHandles));
+  for (Options options : {Options::Pct(2, 2'000), Options::Pct(3, 50'000)}) {
+    options.fork = detsched::ForkSide::kEither;
+    ExpectOk(Explore(options, ForkWhileAnotherHandles));
+  }
 }
 TEST(PendingCallsScheduleTest, MutantHandlerSurvivesTheFork) {
-  ExpectKilled("eb_35_handler_survives_fork", Failure::kCheck, InChild(), ForkWhileAnotherHandles);
+  ExpectKilled("eb_35_handler_survives_fork", Failure::kCheck, OnBothSides(2), ForkWhileAnotherHandles);
+}
+TEST(PendingCallsScheduleTest, MutantTheChildIsNotTold) {
+  ExpectKilled("eb_35_child_is_not_told", Failure::kCheck, OnBothSides(2), ForkWhileAnotherHandles);
 }
 
 // Close against Add: a call that was accepted is run or refuses the close.
@@ -412,10 +535,12 @@ struct CountingHandler {
   SignalHandler handler{[](void* context, int number) -> absl::Status {
                           auto* self = static_cast<CountingHandler*>(context);
                           ++self->seen;
+                          self->waits[number] = false;
                           return number == self->fails ? absl::InternalError("") : absl::OkStatus();
                         },
                         this};
   int seen = 0;  // the main fiber's
+  bool waits[3] = {};
   int fails = 0;
 };
 
@@ -454,8 +579,9 @@ void TwoSignals(Schedule& s, int fails) {
 Options ManySteps() { return Options::Pct(3, 10'000); }
 
 TEST(SignalsScheduleTest, B098_NoSignalIsLost) {
-  Expect(Explore(ManySteps(), [](Schedule& s) { TwoSignals(s, 0); }));
-  Expect(Explore(ManySteps(), [](Schedule& s) { TwoSignals(s, 1); }));
+  for (const int fails : {0, 1}) {
+    Sample([fails](Schedule& s) { TwoSignals(s, fails); }, 20'000);
+  }
 }
 TEST(SignalsScheduleTest, MutantFailingHandlerLosesTheRest) {
   ExpectKilled("failing_signal_handler_loses_the_rest", Failure::kCheck, ManySteps(),
@@ -468,6 +594,55 @@ TEST(SignalsScheduleTest, MutantFlagIsAPlainStore) {
 TEST(SignalsScheduleTest, MutantFlagClearedAfterTheScan) {
   ExpectKilled("any_tripped_cleared_after_scan", Failure::kCheck, ManySteps(),
                [](Schedule& s) { TwoSignals(s, 0); });
+}
+
+// Signals interrupt the main thread itself, at any point of its polls and of its change to another word;
+// `another`: beside one that comes on another thread. Each is handled after it came, by a poll that the bit
+// asks for.
+void SignalsInterruptMain(Schedule& s, int times, bool another, int fails) {
+  EvalBreaker words[2];
+  Signals signals;
+  CountingHandler counting;
+  counting.fails = fails;
+  signals.SetMainThread(&words[0]);
+  signals.SetHandler(1, &counting.handler);
+  signals.SetHandler(2, &counting.handler);
+  const auto trip = [&](int number) {
+    counting.waits[number] = true;
+    signals.Trip(number);
+  };
+  const auto poll = [&](EvalBreaker& word) {
+    if (!word.AnyPending()) return;
+    word.Clear(BreakerEvent::kSignalsPending);
+    static_cast<void>(signals.Run(word));
+    counting.fails = 0;
+  };
+  if (!another) trip(1);
+  const detsched::FiberId main = s.Spawn("main", [&, another] {
+    if (!another) poll(words[0]);
+    signals.SetMainThread(&words[1]);
+    poll(words[1]);
+  });
+  s.MaySignal(
+      main, [&] { trip(2); }, times);
+  if (another) s.Spawn("signalled", [&] { trip(1); });
+  s.Run();
+  while (words[1].AnyPending()) poll(words[1]);
+  DETSCHED_CHECK(!counting.waits[1] && !counting.waits[2]);
+  DETSCHED_CHECK(!signals.IsTripped());
+}
+
+TEST(SignalsScheduleTest, EB42_SignalsInterruptTheMainThreadItself) {
+  for (const int fails : {0, 1, 2}) {
+    ExpectComplete(
+        Explore(Options::Exhaustive(2), [fails](Schedule& s) { SignalsInterruptMain(s, 2, false, fails); }));
+  }
+  ExpectComplete(Explore(Options::Exhaustive(2), [](Schedule& s) { SignalsInterruptMain(s, 1, true, 0); }));
+}
+TEST(SignalsScheduleTest, MutantsAreSeenByTheMainThreadAlone) {
+  const auto alone = [](Schedule& s) { SignalsInterruptMain(s, 1, false, 0); };
+  ExpectKilled("any_tripped_cleared_after_scan", Failure::kCheck, Options::Exhaustive(2), alone);
+  ExpectKilled("set_main_thread_forgets_tripped", Failure::kCheck, Options::Exhaustive(2), alone);
 }
 
 // The main thread's word is freed as soon as SetMainThread has returned.

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/sync/platform.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -21,6 +22,7 @@ void EvalBreaker::RefreshSlow(bool calls_to_do, uintptr_t version) {
   // the bit" may fall between the caller's look at the queue and the clear, and the call would wait for ever
   // (gh-95820). A bit without a call costs one look into an empty queue.
   if (calls_to_do) Set(BreakerEvent::kCallsToDo);
+  if (PYRT_MUTANT(gh_95820_attach_clears_the_bit) && !calls_to_do) Clear(BreakerEvent::kCallsToDo);
   if (this->version() != (version & kVersionMask)) SetVersion(version & kVersionMask);
 }
 

@@ -106,6 +106,7 @@ void PendingCallHandler::AfterForkInChild(const EvalBreaker* survivor) {
   if (PYRT_MUTANT(eb_35_handler_survives_fork)) return;
   if (survivor != nullptr && IsHandling(*survivor)) return;
   handler_.store(0, kRelaxed);
+  if (PYRT_MUTANT(eb_35_child_is_not_told)) return;
   RaiseWhatIsLeft();  // threads that met the handler have cleared their bits and relied on it
 }
 

@@ -1,9 +1,11 @@
-// Threads that add calls, poll, and close the queue, in a schedule that the bytes choose. What was accepted
-// runs exactly once, on a thread that may run it, in its producer's order, and because of a bit: nobody looks
-// at a queue whose bit is not set.
+// Threads that add calls, poll, close the queue and fork, in a schedule that the bytes choose. What was
+// accepted runs exactly once, on a thread that may run it, in its producer's order, and because of a bit:
+// nobody looks at a queue whose bit is not set.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <variant>
@@ -39,7 +41,8 @@ struct Call {
   Plain<int> ran{0};
 };
 
-// Thread 0 is the main thread; without a GIL all of them may poll at the same time.
+// Thread 0 is the main thread, in a child the one that forked; without a GIL all of them may poll at the same
+// time.
 struct World {
   // Setup: the queues' capacities and the lengths of a pass.
   World(uint8_t setup, const detsched::Options& /*options*/)
@@ -56,10 +59,17 @@ struct World {
   static void Raise(void* self) {
     for (EvalBreaker& word : static_cast<World*>(self)->words) word.Set(BreakerEvent::kCallsToDo);
   }
-  static void RaiseMain(void* self) { static_cast<World*>(self)->words[0].Set(BreakerEvent::kCallsToDo); }
+  static void RaiseMain(void* self) {
+    World& world = *static_cast<World*>(self);
+    world.words[world.main_thread].Set(BreakerEvent::kCallsToDo);
+  }
 
   void Enter(int /*self*/) {}
-  void Leave(int self) { handler.Forget(words[self]); }
+  void Leave(int self) {
+    ++inside;
+    handler.Forget(words[self]);
+    --inside;
+  }
 
   void Add(int self, bool main, What what) {
     // Reserved before: a call may run before Add has returned.
@@ -67,7 +77,11 @@ struct World {
     records.push_back(std::make_unique<Call>(this, main, what, self, number));
     Call& call = *records.back();
     ++next[self][main];
+    ++inside;
+    ++adding;
     const AddResult result = (main ? main_calls : calls).Add(&Run, &call);
+    --adding;
+    --inside;
     if (result == AddResult::kAdded) {
       ++accepted;
     } else {
@@ -75,13 +89,31 @@ struct World {
     }
   }
   void Poll(int self) {
-    if (words[self].AnyPending()) static_cast<void>(handler.Run(words[self], self == 0));
+    if (!words[self].AnyPending()) return;
+    ++inside;
+    static_cast<void>(handler.Run(words[self], self == main_thread));
+    --inside;
+  }
+
+  // Goes on in the child: the parent is as if nobody had forked. Calls that others were adding are there or
+  // not.
+  void Fork(int self) {
+    if (ForkProcess() != 0) return;
+    PlatformAfterForkInChild();
+    lost_adds += adding;
+    adding = 0;
+    inside = 1;
+    survivor = main_thread = self;
+    calls.AfterForkInChild();
+    main_calls.AfterForkInChild();
+    handler.AfterForkInChild(&words[self]);
+    --inside;
   }
 
   // B091: what is still to do stays known.
   void PollInCall(int self) {
     const bool before = words[self].IsSet(BreakerEvent::kCallsToDo);
-    static_cast<void>(handler.Run(words[self], self == 0));
+    static_cast<void>(handler.Run(words[self], self == main_thread));
     DETSCHED_CHECK(!before || words[self].IsSet(BreakerEvent::kCallsToDo));
   }
 
@@ -92,7 +124,7 @@ struct World {
     DETSCHED_CHECK(call.ran.Get() == 0);
     call.ran.Set(1);
     ++world.ran;
-    DETSCHED_CHECK(!call.main || self == 0);
+    DETSCHED_CHECK(!call.main || self == world.main_thread);
     DETSCHED_CHECK(call.number >= world.least[call.producer][call.main]);
     world.least[call.producer][call.main] = call.number + 1;
     switch (call.what) {
@@ -110,7 +142,17 @@ struct World {
     return absl::OkStatus();
   }
 
-  bool Holds() const { return ran <= static_cast<int>(records.size()); }
+  // Nothing runs twice or without having been added; and while nobody adds or polls, whoever may run a call
+  // that waits has its bit.
+  bool Holds() const {
+    if (ran > accepted + adding + lost_adds) return false;
+    if (inside != 0) return true;
+    if (!main_calls.IsEmpty() && !words[main_thread].IsSet(BreakerEvent::kCallsToDo)) return false;
+    if (calls.IsEmpty()) return true;
+    if (survivor >= 0) return words[survivor].IsSet(BreakerEvent::kCallsToDo);
+    return std::all_of(std::begin(words), std::end(words),
+                       [](const EvalBreaker& word) { return word.IsSet(BreakerEvent::kCallsToDo); });
+  }
   void CheckEnd(detsched::Schedule& /*schedule*/) {
     DETSCHED_CHECK(!handler.HasHandler());
     // Each round runs a call, or is the last but one.
@@ -119,12 +161,13 @@ struct World {
       DETSCHED_CHECK(rounds <= records.size() + 2);
       any = false;
       for (draining = 0; draining < kMostThreads; ++draining) {
+        if (survivor >= 0 && draining != survivor) continue;
         any |= words[draining].AnyPending();
         Poll(draining);
       }
     }
     DETSCHED_CHECK(calls.IsEmpty() && main_calls.IsEmpty());
-    DETSCHED_CHECK(ran == accepted);
+    DETSCHED_CHECK(accepted <= ran && ran <= accepted + lost_adds);
   }
 
   EvalBreaker words[kMostThreads];
@@ -134,8 +177,13 @@ struct World {
   std::vector<std::unique_ptr<Call>> records;
   // Model:
   int accepted = 0;
-  int ran = 0;
-  int closing = 0;  // attempts
+  int ran = 0;        // from the moment in which the ring has given the call away
+  int adding = 0;     // calls
+  int inside = 0;     // threads that add, poll, leave, or put a child in order
+  int lost_adds = 0;  // calls that a thread of the parent was adding: complete or not
+  int main_thread = 0;
+  int survivor = -1;  // in a child: its only thread
+  int closing = 0;    // attempts
   bool closed = false;
   int next[kMostThreads][2] = {};
   int least[kMostThreads][2] = {};
@@ -167,7 +215,12 @@ struct Close {
   }
 };
 
-using Operation = std::variant<Add, Poll, Close>;
+struct Fork {
+  std::string ToString() const { return "Fork{}"; }
+  void Perform(World& world, int self) const { world.Fork(self); }
+};
+
+using Operation = std::variant<Add, Poll, Close, Fork>;
 
 Operation NextOperation(FuzzInput& input) {
   const uint8_t byte = input.Byte();
@@ -177,7 +230,9 @@ Operation NextOperation(FuzzInput& input) {
     case 2:
       return Poll{};
     case 3:
-      return (byte & 0xf0) == 0xf0 ? Operation(Close{}) : Operation(Poll{});
+      if ((byte & 0xf0) == 0xf0) return Close{};
+      if ((byte & 0xe0) == 0xc0) return Fork{};
+      return Poll{};
     default:
       return Add{(byte & 8) != 0, static_cast<What>(byte >> 4 & 3)};
   }

@@ -118,6 +118,7 @@ void Signals::ReportWakeupError() {
 void Signals::SetMainThread(EvalBreaker* main) {
   main_.store(reinterpret_cast<uintptr_t>(main), kSeqCst);
   if (!PYRT_MUTANT(eb_41_no_wait_for_trips)) WaitForTrips();
+  if (PYRT_MUTANT(set_main_thread_forgets_tripped)) return;
   if (main != nullptr && any_tripped_.load(kSeqCst)) main->Set(BreakerEvent::kSignalsPending);
 }
 

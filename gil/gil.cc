@@ -223,7 +223,7 @@ Gil::TakeResult Gil::Wait(GilWaiter& waiter) {
         now = MonotonicNow();
         const bool was_tail = queue_.IsTail(waiter);
         DequeueAsHolder(waiter, now);
-        if (!queue_.empty()) {
+        if (!queue_.empty() && !PYRT_MUTANT(gil_spinner_tells_nobody_that_it_left)) {
           // Who came and stood ahead of us after we had caught the word has asked the holder before us.
           GilWaiter& head = *queue_.head();
           if (std::exchange(head.requested, false)) Notify(head, GilWaiter::kLookAgain, now).Do();
@@ -364,6 +364,10 @@ void Gil::DropSlow(GilHolder& holder, bool final) {
   queue_lock_.Unlock();
   if (final && PYRT_MUTANT(gh_104341_final_drop_looks_back)) ClearRequest(holder);
   wake.Do();
+  if (PYRT_MUTANT(gil_drop_waits_for_the_switch)) {
+    const GilHolder* const next = last_holder_.load(kRelaxed);
+    while (next != nullptr && next != &holder && next->requesting()) YieldCpu();
+  }
   errno = saved_errno;
 }
 
@@ -403,7 +407,8 @@ GilWake Gil::ReleaseOrHandOff(GilHolder& holder, int64_t now) {
   }
   owners_see_waiters_ = true;  // we do, and whoever gets the word after us acquires what we have seen
   GilWaiter& head = *queue_.head();
-  if (requested || now - head.head_since > kBargingLimit) return HandOff(now);
+  const bool overdue = now - head.head_since > kBargingLimit && !PYRT_MUTANT(gil_barging_without_end);
+  if (requested || overdue) return HandOff(now);
   head.requested = false;
   ++stats_.barged;
   word_.store(kFree, kRelease);

@@ -47,7 +47,7 @@ void Gil::Forget(GilHolder& holder) {
 void Gil::ReinitAfterFork(GilHolder* survivor) PYRT_NO_THREAD_SAFETY_ANALYSIS {
   // One thread is left. Whoever held the queue lock or stood in the queue does not exist in this process.
   queue_lock_.ReinitAfterFork();
-  queue_ = GilQueue();
+  if (!PYRT_MUTANT(gil_child_keeps_the_queue)) queue_ = GilQueue();
   owners_see_waiters_ = false;
   preempted_ = nullptr;
   word_.store(kFree, kRelaxed);
@@ -83,7 +83,7 @@ bool Gil::RemoveEnableRequest(GilHolder& holder) {
   queue_lock_.Lock();
   const uint32_t before = enabled_.fetch_sub(1, kRelaxed);
   PYRT_CHECK(before != 0, "Gil::RemoveEnableRequest", "no request to enable the GIL is outstanding");
-  const bool off = before == 1;
+  const bool off = before == 1 || PYRT_MUTANT(gil_first_to_disable_decides);
   if (off) {
     UnbiasSelf(holder);
     holder.hold_.store(GilHolder::kNone, kRelaxed);
@@ -96,7 +96,7 @@ bool Gil::RemoveEnableRequest(GilHolder& holder) {
       if (PYRT_MUTANT(gi_33_disable_wakes_one)) break;
     }
     preempted_ = nullptr;
-    word_.store(kFree, kRelease);
+    if (!PYRT_MUTANT(gil_disable_keeps_the_word)) word_.store(kFree, kRelease);
   }
   queue_lock_.Unlock();
   return off;

@@ -4,6 +4,7 @@
 #include "gtest/gtest.h"
 
 #include "pyrt/gil/gil.h"
+#include "pyrt/gil/gil_test_util.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -16,12 +17,6 @@ using detsched::Result;
 using detsched::Schedule;
 using TakeResult = Gil::TakeResult;
 
-struct Actor {
-  Atomic<uintptr_t> word{0};
-  GilHolder holder{&word, 1};
-  bool asked() const { return (word.load(kRelaxed) & 1) != 0; }
-};
-
 // Three threads that only yield when they are asked. Who yields is queued in the operation that passes the GIL on, so
 // each other thread gets it at most once before the yield returns: from its place in the queue, or because it came
 // while the GIL was free.
@@ -29,10 +24,10 @@ void ThreeYielders(Schedule& schedule) {
   constexpr int kThreads = 3;
   Gil gil(/*enabled=*/true);
   gil.set_interval(1);
-  Actor actors[kThreads];
+  TestThread actors[kThreads];
   BypassMonitor monitor(/*bound=*/kThreads - 1);
   detsched::Name(&gil, "gil");
-  for (Actor& actor : actors) {
+  for (TestThread& actor : actors) {
     schedule.Spawn("busy", [&gil, &actor, &monitor] {
       DETSCHED_CHECK(gil.Take(actor.holder) == TakeResult::kTaken);
       monitor.Entered();
@@ -47,12 +42,20 @@ void ThreeYielders(Schedule& schedule) {
     });
   }
   schedule.Run();
-  for (Actor& actor : actors) gil.Forget(actor.holder);
+  for (TestThread& actor : actors) gil.Forget(actor.holder);
 }
 
 Options WithTimers(Options options) {
   options.early_timeouts = 3;
   return options;
+}
+
+void ExpectFound(const char* name, Options options, void (*body)(Schedule&)) {
+  const detsched::ScopedMutant mutant(name);
+  options.shrink = false;
+  const Result result = Explore(options, body);
+  EXPECT_NE(result.failure, detsched::Failure::kNone) << name << " survives";
+  EXPECT_NE(result.failure, detsched::Failure::kUsage) << result.report;
 }
 
 TEST(GilFairnessScheduleTest, GI9_WhoYieldsIsOvertakenOnceByEachOther) {
@@ -63,12 +66,7 @@ TEST(GilFairnessScheduleTest, GI9_WhoYieldsIsOvertakenOnceByEachOther) {
 }
 
 TEST(GilFairnessScheduleTest, AYieldThatDoesNotQueueIsNoticed) {
-  detsched::ScopedMutant mutant("gil_yield_does_not_queue");
-  Options options = WithTimers(Options::Random(20'000));
-  options.shrink = false;
-  const Result result = Explore(options, ThreeYielders);
-  EXPECT_NE(result.failure, detsched::Failure::kNone);
-  EXPECT_NE(result.failure, detsched::Failure::kUsage) << result.report;
+  ExpectFound("gil_yield_does_not_queue", WithTimers(Options::Random(20'000)), ThreeYielders);
 }
 
 // A waiter against a thread that drops and takes again at once, for ever. The latter overtakes until the waiter has been
@@ -76,7 +74,7 @@ TEST(GilFairnessScheduleTest, AYieldThatDoesNotQueueIsNoticed) {
 void WaiterBesideARetaker(Schedule& schedule) {
   constexpr int kBound = 12;  // one hold may have begun before, one ends after
   Gil gil(/*enabled=*/true);
-  Actor retaker, waiter;
+  TestThread retaker, waiter;
   Atomic<uint32_t> served{0};
   schedule.Spawn("retaker", [&] {
     int overtaken = 0;
@@ -103,6 +101,7 @@ TEST(GilFairnessScheduleTest, WhoDropsAndTakesAgainCannotKeepItForEver) {
   options.stale_reads = 2;  // a store is seen in the end
   const Result result = Explore(options, WaiterBesideARetaker);
   EXPECT_TRUE(result.ok()) << result.report;
+  ExpectFound("gil_barging_without_end", options, WaiterBesideARetaker);
 }
 
 // A thread that waits and spins may catch the word, and an interactive one may queue ahead of it before it has left the
@@ -112,7 +111,7 @@ void AnInteractiveThreadBesideASpinner(Schedule& schedule) {
   Gil gil(/*enabled=*/true);
   gil.set_interval(1);
   gil.set_policy(SwitchPolicy::kInteractive);
-  Actor spins, retakes;
+  TestThread spins, retakes;
   Atomic<uint32_t> served{0};
   schedule.Spawn("spins", [&] {
     DETSCHED_CHECK(gil.Take(spins.holder) == TakeResult::kTaken);
@@ -140,6 +139,7 @@ TEST(GilFairnessScheduleTest, AnInteractiveThreadThatOvertakesASpinnerIsServed) 
   options.max_steps = 20'000;
   const Result result = Explore(options, AnInteractiveThreadBesideASpinner);
   EXPECT_TRUE(result.ok()) << result.report;
+  ExpectFound("gil_spinner_tells_nobody_that_it_left", options, AnInteractiveThreadBesideASpinner);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Two or three threads that take, drop, yield, leave, fork and switch the GIL off, in a schedule that the
+// Two or three threads that take, drop, yield, leave, fork and switch the GIL off and on, in a schedule that the
 // bytes choose. After each step at most one of them has the GIL, and what it guards is Plain.
 
 #include <cstddef>
@@ -28,10 +28,10 @@ struct Member : TestThread {
 };
 
 struct World {
-  // Setup: bit 0: the interval is over at once, or never; 1: the interactive policy.
+  // Setup: bit 0: the interval is over at once, or never; 1: the interactive policy; 2: two have asked for the GIL.
   World(uint8_t setup, const detsched::Options& options)
       : timed((setup & 1) != 0 || options.early_timeouts != 0), start(MonotonicNow()) {
-    if constexpr (!kGilEnabled) gil.AddEnableRequest();
+    for (; !kGilEnabled && requests < ((setup & 4) != 0 ? 2 : 1); ++requests) gil.AddEnableRequest();
     gil.set_interval(timed ? 1 : kHourMicros);
     if ((setup & 2) != 0) gil.set_policy(SwitchPolicy::kInteractive);
     detsched::Name(&gil, "gil");
@@ -50,8 +50,12 @@ struct World {
   void Take(Member& me) {
     if (me.has || me.over) return;
     const bool told = me.told.load(kAcquire);
+    const int on_before = switched_on;
+    const bool off = !kGilEnabled && is_off.load(kAcquire) == switched_off && requests == 0;
     const TakeResult result = gil.Take(me.holder);
     DETSCHED_CHECK(!told || result != TakeResult::kTaken);
+    // Off before it began, and not on since.
+    if (off && on_before == switched_on) DETSCHED_CHECK(result != TakeResult::kTaken);
     Took(me, result);
   }
   void Took(Member& me, TakeResult result) {
@@ -60,7 +64,7 @@ struct World {
       DETSCHED_CHECK(me.ordered);
       me.over = true;
     }
-    DETSCHED_CHECK(result != TakeResult::kDisabled || (!kGilEnabled && disabled));
+    DETSCHED_CHECK(result != TakeResult::kDisabled || switched_off != 0);
   }
   void Drop(Member& me) {
     me.has = false;
@@ -75,7 +79,7 @@ struct World {
   bool Holds() const {
     if (Holders() > 1) return false;
     for (const Member& member : members) {
-      if (member.has && !member.holder.holds() && !disabled) return false;
+      if (member.has && !member.holder.holds()) return false;
     }
     return true;
   }
@@ -93,8 +97,13 @@ struct World {
   Gil gil;
   Member members[kMostThreads];
   Plain<int> inside{0};
-  int done = 0;           // model: what `inside` is to be
-  bool disabled = false;  // model: somebody has switched it off, or is about to
+  // The model:
+  int done = 0;            // what `inside` is to be
+  bool switching = false;  // somebody switches it on or off; nobody else does meanwhile, or forks
+  int requests = 0;        // to enable it, that stand or are being given
+  int switched_on = 0;     // how often, counted as it begins
+  int switched_off = 0;    // the same
+  Atomic<int> is_off{0};   // how often it has been switched off, for a thread that sees it
   int64_t start;
 };
 
@@ -171,7 +180,7 @@ struct Fork {
   std::string ToString() const { return "Fork{}"; }
   void Perform(World& world, int self) const {
     Member& me = world.members[self];
-    if (!me.has || ForkProcess() != 0) return;
+    if (!me.has || world.switching || ForkProcess() != 0) return;
     PlatformAfterForkInChild();
     // The others do not exist, and nobody may use their holders any more.
     for (Member& member : world.members) {
@@ -189,14 +198,33 @@ struct SwitchOff {
   std::string ToString() const { return "SwitchOff{}"; }
   void Perform(World& world, int self) const {
     Member& me = world.members[self];
-    if (kGilEnabled || !me.has || world.disabled) return;
-    world.disabled = true;
-    me.has = false;
-    world.gil.RemoveEnableRequest(me.holder);
+    // Who came between the counter and the release has a GIL that is off.
+    if (kGilEnabled || !me.has || world.switching || world.requests == 0) return;
+    world.switching = true;
+    const bool last = --world.requests == 0;
+    world.switched_off += last;
+    me.has = !last;
+    DETSCHED_CHECK(world.gil.RemoveEnableRequest(me.holder) == last);
+    world.switching = false;
+    if (last) world.is_off.store(world.switched_off, kRelease);
   }
 };
 
-using Operation = std::variant<Take, Work, Drop, TakeAndDrop, Yield, DropFinal, RequestExit, Fork, SwitchOff>;
+// By the holder, or in a stopped world: those that take it are not attached yet, and nobody else has it.
+struct SwitchOn {
+  std::string ToString() const { return "SwitchOn{}"; }
+  void Perform(World& world, int self) const {
+    if (kGilEnabled || world.switching || world.Holders() != (world.members[self].has ? 1 : 0)) return;
+    world.switching = true;
+    const bool first = ++world.requests == 1;
+    world.switched_on += first;
+    DETSCHED_CHECK(world.gil.AddEnableRequest() == first);
+    world.switching = false;
+  }
+};
+
+using Operation =
+    std::variant<Take, Work, Drop, TakeAndDrop, Yield, DropFinal, RequestExit, Fork, SwitchOff, SwitchOn>;
 
 Operation NextOperation(FuzzInput& input) {
   switch (input.Below(16)) {
@@ -224,7 +252,14 @@ Operation NextOperation(FuzzInput& input) {
     case 14:
       return DropFinal{};
     default:
-      return input.Bool() ? Operation(Fork{}) : Operation(SwitchOff{});
+      switch (input.Below(4)) {
+        case 0:
+          return SwitchOff{};
+        case 2:
+          return SwitchOn{};
+        default:
+          return Fork{};
+      }
   }
 }
 

@@ -19,6 +19,8 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
+class ModuleLockRegistry;
+
 class ImportHost {
  public:
   virtual ~ImportHost() = default;
@@ -64,6 +66,8 @@ class ImportHost {
   virtual bool OwnsGil() { return false; }
   // Runs `body` attached to the main interpreter, and comes back. CPython: switch_to_main_interpreter.
   virtual absl::Status RunInMainInterpreter(const std::function<absl::Status()>& body) { return body(); }
+  // The module locks of the main interpreter; asked for attached to it. Null: nobody else imports at the same time.
+  virtual ModuleLockRegistry* MainModuleLocks() { return nullptr; }
 
   // --- The GIL of a GIL-disabled build (never called in the other). CPython: _PyEval_EnableGILTransient,
   // _PyEval_EnableGILPermanent, _PyEval_DisableGIL.

@@ -1,5 +1,6 @@
 // The import statement: relative names, from-lists, `from x import y`, and reload.
 
+#include <optional>
 #include <utility>
 
 #include "pyrt/importlock/importer.h"
@@ -100,6 +101,8 @@ absl::StatusOr<std::string> ResolveImportName(std::string_view name, Object* glo
 absl::StatusOr<Ref<Object>> Importer::ImportModuleLevel(std::string_view name, Object* globals,
                                                         const std::vector<std::string>& from_list,
                                                         int level) {
+  std::optional<Frame> frame;
+  if (level != 0) frame.emplace(*this);  // what globals name, and warnings, may finalize the runtime
   const absl::StatusOr<std::string> resolved = ResolveImportName(name, globals, level, host_);
   if (!resolved.ok()) return resolved.status();
   const std::string& absolute = *resolved;
@@ -124,6 +127,9 @@ absl::StatusOr<Ref<Object>> Importer::ImportModuleLevel(std::string_view name, O
 }
 
 absl::Status Importer::HandleFromList(const Ref<Object>& module, const std::vector<std::string>& from_list) {
+  std::optional<Frame> frame;
+  if (AsModule(module) == nullptr)
+    frame.emplace(*this);  // its attributes are code that may finalize the runtime
   const absl::StatusOr<bool> is_package = HasAttr(module, "__path__");
   if (!is_package.ok()) return is_package.status();
   if (!*is_package) return absl::OkStatus();  // no submodules
@@ -184,6 +190,8 @@ absl::StatusOr<Ref<Object>> Importer::ExecModule(
 }
 
 absl::StatusOr<Ref<Object>> Importer::ImportFrom(const Ref<Object>& module, std::string_view name) {
+  std::optional<Frame> frame;
+  if (AsModule(module) == nullptr) frame.emplace(*this);  // as in HandleFromList
   absl::StatusOr<Ref<Object>> value = module->GetAttr(name);
   if (value.ok() || !IsError(value.status(), ErrorType::AttributeError())) return value;
 
@@ -205,12 +213,13 @@ absl::StatusOr<Ref<Object>> Importer::ImportFrom(const Ref<Object>& module, std:
 }
 
 absl::StatusOr<Ref<Object>> Importer::Reload(const Ref<Object>& module) {
+  std::optional<Frame> asking;
+  if (AsModule(module) == nullptr) asking.emplace(*this);  // as in HandleFromList
   const absl::StatusOr<Ref<Object>> module_name = module->GetAttr("__name__");
   const String* const text = module_name.ok() ? As<String>(*module_name) : nullptr;
   if (text == nullptr) return Raise(ErrorType::TypeError(), "reload() argument must be a module");
   const std::string& name = text->value();
-  const auto not_in_table = [&] { return ImportErrorFor(name, "module " + name + " not in sys.modules"); };
-  if (modules_.Get(name) != module) return not_in_table();
+  if (modules_.Get(name) != module) return ImportErrorFor(name, "module " + name + " not in sys.modules");
   Frame frame(*this, name, module);
   if (frame.reloaded_already()) return frame.reloaded_already();
   const std::string_view parent_name = ParentOf(name);
@@ -234,13 +243,19 @@ absl::StatusOr<Ref<Object>> Importer::Reload(const Ref<Object>& module) {
   if (!locked.ok()) return locked.status();
   // Another thread is inside its body, which must not run twice at a time.
   if (*locked == ModuleLockStatus::kDeadlock) return lock.DeadlockError();
-  if (modules_.Get(name) != module) return not_in_table();
-  if ((*spec)->loader()) {
-    // A module that fails to reload keeps its place and what it was.
-    if (absl::Status status = (*spec)->loader()->Exec(*spec, module); !status.ok()) return status;
+  if (modules_.Get(name) != module) {
+    return ImportErrorFor(name, "module " + ReprOfString(name) + " not in sys.modules");
   }
+  absl::Status status;
+  if ((*spec)->loader()) {
+    status = (*spec)->loader()->Exec(*spec, module);
+  } else if (!(*spec)->is_package()) {
+    status = ImportErrorFor(name, "missing loader");
+  }
+  // Whatever has come of it: a module that fails to reload stays what it was, and is the last one.
   Ref<Object> result = modules_.MoveToEnd(name);
-  if (!result) return not_in_table();
+  if (!result) return ToStatus(Error::New(ErrorType::KeyError(), {String::Of(name)}));
+  if (!status.ok()) return status;
   return result;
 }
 

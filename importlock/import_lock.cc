@@ -16,7 +16,9 @@ struct ImportLockWaiter {
   ImportLockWaiter(uint64_t the_self, int64_t the_overdue_after)
       : self(the_self), overdue_after(the_overdue_after) {}
 
-  bool IsOverdue() const { return MonotonicNow() > overdue_after; }
+  bool IsOverdue() const {
+    return MonotonicNow() > overdue_after && !PYRT_MUTANT(import_lock_never_hands_over);
+  }
 
   const uint64_t self;
   const int64_t overdue_after;
@@ -26,6 +28,20 @@ struct ImportLockWaiter {
 Deadline DeadlineFrom(int64_t now, Timeout timeout) {
   return timeout < 0 || timeout > kNoDeadline - now ? kNoDeadline : now + timeout;
 }
+
+// Ends a wait, also where must_fail or interrupted throws or ends its thread. Neither is called when the lock has been
+// handed over to this wait. The hooks around the sleep may be, and must not unwind: nobody would pass the lock on.
+template <typename Leave>
+class OnLeaving {
+ public:
+  explicit OnLeaving(const Leave& leave) : leave_(leave) {}
+  ~OnLeaving() { leave_(); }
+  OnLeaving(const OnLeaving&) = delete;
+  OnLeaving& operator=(const OnLeaving&) = delete;
+
+ private:
+  const Leave leave_;
+};
 
 bool MustFail(const WaitHooks* hooks) {
   return hooks != nullptr && hooks->must_fail != nullptr && hooks->must_fail(hooks->context);
@@ -55,6 +71,10 @@ LockStatus ImportLockState<true>::Wait(uint64_t self, Timeout timeout, const Wai
   ImportLockWaiter waiter(self, now + kImportLockFairnessLimit);
   if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.Set(waiters_.Get() + 1);
   uint32_t epoch = fork_epoch_.Get();
+  const OnLeaving leaving([&] {
+    if (epoch != fork_epoch_.Get()) return;  // in a child that has not counted this wait
+    if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.Set(waiters_.Get() - 1);
+  });
   LockStatus status = LockStatus::kAcquired;
   for (;;) {
     if (waiter.handed_over.Get()) break;
@@ -87,14 +107,13 @@ LockStatus ImportLockState<true>::Wait(uint64_t self, Timeout timeout, const Wai
       break;
     }
   }
-  if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.Set(waiters_.Get() - 1);
   return status;
 }
 
 void ImportLockState<true>::ReinitAfterFork(bool owned, uint64_t self) {
-  owner_.Set(owned ? self : 0);
+  if (owned || !PYRT_MUTANT(import_lock_keeps_an_owner_that_is_gone)) owner_.Set(owned ? self : 0);
   if (!owned) level_.Set(0);
-  waiters_.Set(0);
+  if (!PYRT_MUTANT(import_lock_keeps_waiters_that_are_gone)) waiters_.Set(0);
   fork_epoch_.Set(fork_epoch_.Get() + 1);
 }
 
@@ -133,6 +152,10 @@ LockStatus ImportLockState<false>::Wait(uint64_t self, Timeout timeout, const Wa
   if (!PYRT_MUTANT(import_lock_waiter_without_fence)) AsymmetricFence::Heavy();
   // Relaxed: it changes in a fork only, and in the child by this thread.
   uint32_t epoch = fork_epoch_.load(kRelaxed);
+  const OnLeaving leaving([&] {
+    if (epoch != fork_epoch_.load(kRelaxed)) return;  // in a child that has not counted this wait
+    if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.fetch_sub(1, kRelaxed);
+  });
   LockStatus status = LockStatus::kAcquired;
   for (;;) {
     if (waiter.handed_over.Get()) break;
@@ -168,14 +191,15 @@ LockStatus ImportLockState<false>::Wait(uint64_t self, Timeout timeout, const Wa
       break;
     }
   }
-  if (!PYRT_MUTANT(import_lock_waiter_is_not_counted)) waiters_.fetch_sub(1, kRelaxed);
   return status;
 }
 
 void ImportLockState<false>::ReinitAfterFork(bool owned, uint64_t self) {
-  owner_.store(owned ? self : 0, kRelaxed);
+  if (owned || !PYRT_MUTANT(import_lock_keeps_an_owner_that_is_gone)) {
+    owner_.store(owned ? self : 0, kRelaxed);
+  }
   if (!owned) level_.Set(0);
-  waiters_.store(0, kRelaxed);
+  if (!PYRT_MUTANT(import_lock_keeps_waiters_that_are_gone)) waiters_.store(0, kRelaxed);
   fork_epoch_.store(fork_epoch_.load(kRelaxed) + 1, kRelaxed);
 }
 

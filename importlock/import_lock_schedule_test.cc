@@ -2,11 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
+#include <utility>
 
 #include "pyrt/importlock/import_lock.h"
 #include "pyrt/importlock/import_lock_test_util.h"
+#include "pyrt/importlock/schedule_test_util.h"
 #include "pyrt/runtime/sync/parking_lot.h"
+#include "pyrt/runtime/sync/platform.h"
+#include "pyrt/runtime/sync/wait_hooks.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -18,36 +23,57 @@ using detsched::Schedule;
 
 constexpr const char* kNames[] = {"a", "b", "c", "d"};
 
-Options Isolated(Options options) {
-  options.isolate = true;  // a failure leaves the parking lot in disorder
-  return options;
-}
+// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
+enum class Watch : uint8_t { kNo, kYes };
 
-// Each thread owns the lock twice, once with a re-entry and a switch inside.
-void Exclude(Schedule& s, int threads) {
+// Who owns the lock, as those say who acquire and release it.
+class Owners {
+ public:
+  Owners(Schedule& s, const ImportLock& lock, Watch watch) {
+    if (watch == Watch::kNo) return;
+    s.Invariant("at most one owner, which the lock names",
+                [&] { return owners_ == 0 || (owners_ == 1 && lock.owner() == last_); });
+  }
+  void Acquired() {
+    ++owners_;
+    last_ = CurrentThreadIdent();
+    DETSCHED_CHECK(owners_ == 1);
+  }
+  void Releases() { --owners_; }
+
+ private:
+  int owners_ = 0;
+  uint64_t last_ = 0;
+};
+
+// Each thread owns the lock once, or twice: first with a re-entry. A switch inside.
+void Exclude(Schedule& s, int threads, int rounds, Watch watch = Watch::kNo) {
   TestGil gil;
   ImportLock lock;
+  Owners owners(s, lock, watch);
   Plain<int> counter{0};
   detsched::Name(&lock, "lock");
   detsched::Name(&gil, "gil");
   for (int i = 0; i < threads; ++i) {
     s.Spawn(kNames[i], [&] {
       const TestAttached attached(gil);
-      for (int round = 0; round < 2; ++round) {
+      for (int left = rounds; left > 0; --left) {
         lock.Acquire(gil.hooks());
-        if (round == 0) lock.Acquire(gil.hooks());
+        owners.Acquired();
+        if (left == 2) lock.Acquire(gil.hooks());
         const int before = counter.Get();
         gil.Detach();
         gil.Attach();
         counter.Set(before + 1);
-        if (round == 0) DETSCHED_CHECK(lock.Release().ok());
+        if (left == 2) DETSCHED_CHECK(lock.Release().ok());
         DETSCHED_CHECK(lock.HeldByCurrentThread());
+        owners.Releases();
         DETSCHED_CHECK(lock.Release().ok());
       }
     });
   }
   s.Run();
-  DETSCHED_CHECK(counter.Get() == 2 * threads);
+  DETSCHED_CHECK(counter.Get() == rounds * threads);
   DETSCHED_CHECK(!lock.Held() && lock.level() == 0);
 }
 
@@ -92,10 +118,64 @@ void HandOver(Schedule& s) {
   DETSCHED_CHECK(!lock.Held());
 }
 
-// Waits that end by themselves take no wake-up with them.
-void TimeOut(Schedule& s) {
+// A waiter beside a thread that releases and acquires again at once, for ever. It is overtaken until it has waited
+// for a millisecond, which is ten of the other's holds; then a release hands the lock over. Who was woken gets to run
+// before the next release; that much is up to the operating system.
+struct Overtaken {
+  explicit Overtaken(TestGil& the_gil) : gil(the_gil) {
+    hooks.context = this;
+    hooks.before_park = [](void* self) { static_cast<Overtaken*>(self)->BeforePark(); };
+    hooks.after_park = [](void* self) { static_cast<Overtaken*>(self)->gil.Attach(); };
+  }
+  void BeforePark() {
+    if (!std::exchange(known, true)) monitor.Waiting();
+    queued.store(true, kRelease);
+    gil.Detach();
+  }
+
+  TestGil& gil;
+  detsched::BypassMonitor monitor{12};  // one hold may have begun before, one ends after
+  bool known = false;                   // the waiter's
+  Atomic<bool> queued{false};
+  Atomic<bool> served{false};
+  WaitHooks hooks;
+};
+
+void WaiterBesideARetaker(Schedule& s) {
   TestGil gil;
   ImportLock lock;
+  Overtaken overtaken(gil);
+  detsched::Name(&lock, "lock");
+  s.Spawn("retaker", [&] {
+    const TestAttached attached(gil);
+    bool woken = false;
+    for (int i = 0; i < 60 && !overtaken.served.load(kAcquire); ++i) {
+      lock.Acquire(gil.hooks());
+      overtaken.monitor.Entered();
+      gil.Detach();
+      while (woken && !overtaken.queued.load(kAcquire) && !overtaken.served.load(kAcquire)) YieldCpu();
+      gil.Attach();
+      detsched::AdvanceTime(100 * kNanosPerMicro);
+      woken = overtaken.queued.exchange(false, kAcqRel);
+      DETSCHED_CHECK(lock.Release().ok());
+    }
+  });
+  s.Spawn("waiter", [&] {
+    const TestAttached attached(gil);
+    lock.Acquire(&overtaken.hooks);
+    overtaken.monitor.Entered();
+    overtaken.served.store(true, kRelease);
+    DETSCHED_CHECK(lock.Release().ok());
+  });
+  s.Run();
+  DETSCHED_CHECK(!lock.Held());
+}
+
+// Waits that end by themselves take no wake-up with them.
+void TimeOut(Schedule& s, Watch watch) {
+  TestGil gil;
+  ImportLock lock;
+  Owners owners(s, lock, watch);
   Plain<int> owned{0};
   int acquired = 0;
   detsched::Name(&lock, "lock");
@@ -109,11 +189,13 @@ void TimeOut(Schedule& s) {
         return;
       }
       ++acquired;
+      owners.Acquired();
       DETSCHED_CHECK(owned.Get() == 0);
       owned.Set(1);
       gil.Detach();
       gil.Attach();
       owned.Set(0);
+      owners.Releases();
       DETSCHED_CHECK(lock.Release().ok());
     });
   }
@@ -123,33 +205,43 @@ void TimeOut(Schedule& s) {
 }
 
 // A thread forks while others own the lock or wait for it; the child must be able to use it.
-void Fork(Schedule& s) {
+void Fork(Schedule& s, int others, Watch watch) {
   TestGil gil;
   ImportLock lock;
-  for (int i = 0; i < 2; ++i) {
+  Owners owners(s, lock, watch);
+  for (int i = 0; i < others; ++i) {
     s.Spawn(kNames[i], [&] {
       const TestAttached attached(gil);
       lock.Acquire(gil.hooks());
+      owners.Acquired();
       gil.Detach();
       gil.Attach();
+      owners.Releases();
       DETSCHED_CHECK(lock.Release().ok());
     });
   }
   s.Spawn("forker", [&] {
     gil.Attach();
     lock.Acquire(gil.hooks());
+    owners.Acquired();
+    gil.Detach();  // the others come, and wait
+    gil.Attach();
     lock.BeforeFork(gil.hooks());
     DETSCHED_CHECK(lock.level() == 1);
     if (ForkProcess() == 0) {
       PlatformAfterForkInChild();
       ParkingLot::AfterForkInChild();
       lock.AfterForkInChild();
+      DETSCHED_CHECK(lock.waiters() == 0);
     } else {
       lock.AfterForkInParent();
     }
     DETSCHED_CHECK(lock.HeldByCurrentThread() && lock.level() == 0);
+    owners.Releases();
     DETSCHED_CHECK(lock.Release().ok());
     lock.Acquire(gil.hooks());
+    owners.Acquired();
+    owners.Releases();
     DETSCHED_CHECK(lock.Release().ok());
     gil.Detach();
   });
@@ -157,38 +249,77 @@ void Fork(Schedule& s) {
   DETSCHED_CHECK(!lock.Held());
 }
 
+// A thread that does not own the lock forks, because another interpreter is the one that forks. In the child nobody owns
+// it, at no level, and nobody waits.
+void ForkByAnOutsider(Schedule& s) {
+  TestGil gil;
+  ImportLock lock;
+  detsched::Name(&lock, "lock");
+  lock.Acquire();
+  lock.Acquire();
+  s.Spawn("waiter", [&] {
+    const TestAttached attached(gil);
+    DETSCHED_CHECK(lock.AcquireTimed(kNanosPerMicro, gil.hooks()) == LockStatus::kFailure);
+  });
+  s.Spawn("forker", [&] {
+    const TestAttached attached(gil);
+    if (ForkProcess() != 0) return;
+    PlatformAfterForkInChild();
+    ParkingLot::AfterForkInChild();
+    lock.ReinitAfterFork();
+    DETSCHED_CHECK(!lock.Held() && lock.level() == 0 && lock.waiters() == 0);
+    lock.Acquire(gil.hooks());
+    DETSCHED_CHECK(lock.HeldByCurrentThread() && lock.level() == 0);
+    DETSCHED_CHECK(lock.Release().ok());
+  });
+  s.Run();
+  if (s.forked()) return;
+  DETSCHED_CHECK(lock.Release().ok() && lock.level() == 0);
+  DETSCHED_CHECK(lock.Release().ok() && !lock.Held());
+}
+
+void TwoExclude(Schedule& s) { Exclude(s, 2, 2); }
+void ForkBesideOne(Schedule& s) { Fork(s, 1, Watch::kNo); }
+
 TEST(ImportLockScheduleTest, B100_TwoThreadsExhaustively) {
-  const auto result = Explore(Isolated(Options::Exhaustive(2)), [](Schedule& s) { Exclude(s, 2); });
-  EXPECT_TRUE(result.ok()) << result.report;
-  EXPECT_TRUE(result.complete) << result.schedules;
+  ExpectComplete(Options::Exhaustive(2), TwoExclude);
+}
+
+TEST(ImportLockScheduleTest, B100_ThreeThreadsExhaustively) {
+  ExpectComplete(Exhaustive(2), [](Schedule& s) { Exclude(s, 3, 1); });
 }
 
 TEST(ImportLockScheduleTest, B100_FourThreadsByPct) {
-  Options options = Options::Pct(3, 3000);
-  options.spurious_wakeups = 1;
-  options.weak_cas_failures = 1;
-  const auto result = Explore(Isolated(options), [](Schedule& s) { Exclude(s, 4); });
-  EXPECT_TRUE(result.ok()) << result.report;
+  const auto mishaps = [](Options& options) { options.spurious_wakeups = options.weak_cas_failures = 1; };
+  ExpectOkByPct(
+      50'000, [](Schedule& s) { Exclude(s, 4, 2, Watch::kYes); }, mishaps);
 }
 
-TEST(ImportLockScheduleTest, HandsOverToAnOverdueWaiter) {
-  const auto result = Explore(Isolated(Options::Exhaustive(2)), HandOver);
-  EXPECT_TRUE(result.ok()) << result.report;
-  EXPECT_TRUE(result.complete) << result.schedules;
+TEST(ImportLockScheduleTest, HandsOverToAnOverdueWaiter) { ExpectComplete(Options::Exhaustive(2), HandOver); }
+
+TEST(ImportLockScheduleTest, WhoReleasesAndAcquiresAgainCannotKeepItForEver) {
+  ExpectComplete(Exhaustive(1), WaiterBesideARetaker);
+  ExpectOk(Options::Pct(3, 2000), WaiterBesideARetaker);
 }
 
 TEST(ImportLockScheduleTest, TimedOutWaitersLoseNoWakeUp) {
-  Options options = Options::Pct(3, 5000);
-  options.early_timeouts = 2;
-  const auto result = Explore(Isolated(options), TimeOut);
-  EXPECT_TRUE(result.ok()) << result.report;
+  const auto mishaps = [](Options& options) { options.early_timeouts = 2; };
+  ExpectOkByPct(
+      50'000, [](Schedule& s) { TimeOut(s, Watch::kYes); }, mishaps);
+}
+
+TEST(ImportLockScheduleTest, B101_ForkBesideOneThreadExhaustively) {
+  ExpectComplete(OnEitherSide(Exhaustive(2)), ForkBesideOne);
 }
 
 TEST(ImportLockScheduleTest, B101_ForkOnBothSides) {
-  Options options = Options::Pct(3, 5000);
-  options.fork = detsched::ForkSide::kEither;
-  const auto result = Explore(Isolated(options), Fork);
-  EXPECT_TRUE(result.ok()) << result.report;
+  const auto mishaps = [](Options& options) { options.fork = detsched::ForkSide::kEither; };
+  ExpectOkByPct(
+      20'000, [](Schedule& s) { Fork(s, 3, Watch::kYes); }, mishaps);
+}
+
+TEST(ImportLockScheduleTest, AForkByAnOutsiderLeavesItFree) {
+  ExpectComplete(OnEitherSide(Exhaustive(2)), ForkByAnOutsider);
 }
 
 // A mistake is found, by one of the tests above.
@@ -202,15 +333,19 @@ void ExpectKilled(const std::string& mutant, void (*body)(Schedule&), Options op
 
 TEST(ImportLockScheduleTest, MutantsAreKilled) {
   using detsched::Failure;
-  const auto two = [](Schedule& s) { Exclude(s, 2); };
-  ExpectKilled("import_lock_waiter_is_not_counted", two, Options::Exhaustive(2), Failure::kDeadlock);
+  ExpectKilled("import_lock_waiter_is_not_counted", TwoExclude, Options::Exhaustive(2), Failure::kDeadlock);
   ExpectKilled("import_lock_hand_over_frees", HandOver, Options::Exhaustive(2), Failure::kCheck);
+  ExpectKilled("import_lock_never_hands_over", WaiterBesideARetaker, Exhaustive(1), Failure::kCheck);
+  ExpectKilled("import_lock_keeps_waiters_that_are_gone", ForkBesideOne, OnEitherSide(Exhaustive(2)),
+               Failure::kCheck);
+  ExpectKilled("import_lock_keeps_an_owner_that_is_gone", ForkByAnOutsider, OnEitherSide(Exhaustive(2)),
+               Failure::kCheck);
   if constexpr (!kGilEnabled) {
-    ExpectKilled("import_lock_acquire_is_relaxed", two, Options::Exhaustive(2), Failure::kRace);
-    ExpectKilled("import_lock_release_is_relaxed", two, Options::Exhaustive(2), Failure::kRace);
-    ExpectKilled("import_lock_release_without_fence", two, Options::Exhaustive(2), Failure::kDeadlock);
-    ExpectKilled("import_lock_release_looks_once", two, Options::Exhaustive(2), Failure::kDeadlock);
-    ExpectKilled("import_lock_waiter_without_fence", two, Options::Exhaustive(2), Failure::kDeadlock);
+    ExpectKilled("import_lock_acquire_is_relaxed", TwoExclude, Options::Exhaustive(2), Failure::kRace);
+    ExpectKilled("import_lock_release_is_relaxed", TwoExclude, Options::Exhaustive(2), Failure::kRace);
+    ExpectKilled("import_lock_release_without_fence", TwoExclude, Options::Exhaustive(2), Failure::kDeadlock);
+    ExpectKilled("import_lock_release_looks_once", TwoExclude, Options::Exhaustive(2), Failure::kDeadlock);
+    ExpectKilled("import_lock_waiter_without_fence", TwoExclude, Options::Exhaustive(2), Failure::kDeadlock);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -368,6 +369,32 @@ TEST(ImportLockDeathTest, ForkHooksWithoutBeforeForkAreFatal) {
   ImportLock lock;
   EXPECT_DEATH(lock.AfterForkInChild(), "ImportLock::AfterForkInChild: the import lock is free");
   EXPECT_DEATH(lock.AfterForkInParent(), "BeforeFork is missing");
+}
+
+// pyrt's containers throw when memory is short, and so does a signal handler that uses them.
+TEST(ImportLockTest, AWaitWhoseHookThrowsIsNotCountedAnyMore) {
+  TestGil gil;
+  ImportLock lock;
+  WaitHooks hooks = *gil.hooks();
+  hooks.must_fail = [](void*) -> bool { throw std::bad_alloc(); };
+  Event owned, end;
+  std::thread owner([&] {
+    const TestAttached attached(gil);
+    lock.Acquire(gil.hooks());
+    gil.Detach();
+    owned.Notify();
+    end.Wait();
+    gil.Attach();
+    EXPECT_TRUE(lock.Release().ok());
+  });
+  owned.Wait();
+  {
+    const TestAttached attached(gil);
+    EXPECT_THROW(lock.AcquireTimed(kForever, &hooks), std::bad_alloc);
+    EXPECT_EQ(lock.waiters(), 0u);
+  }
+  end.Notify();
+  owner.join();
 }
 
 }  // namespace

@@ -37,6 +37,24 @@ absl::StatusOr<std::vector<std::string>> SearchPathOf(const Ref<Object>& parent,
   return internal::StringItems(*path);
 }
 
+// A name among its package's unfinished submodules.
+class Uninitialized {
+ public:
+  Uninitialized(const Module* package, std::string_view name)
+      : package_(package == nullptr ? nullptr : package->spec()), name_(LastComponentOf(name)) {
+    if (package_) package_->PushUninitialized(name_);
+  }
+  ~Uninitialized() {
+    if (package_) package_->PopUninitialized(name_);
+  }
+  Uninitialized(const Uninitialized&) = delete;
+  Uninitialized& operator=(const Uninitialized&) = delete;
+
+ private:
+  const Ref<ModuleSpec> package_;
+  const std::string_view name_;
+};
+
 // A module that is being loaded: its entry in the table and its name among its package's unfinished submodules.
 // Leaving the scope without Finish takes the entry away, also when the body's thread ends (its stack is unwound):
 // else others would take the half-made module for theirs as soon as its lock is free.
@@ -44,13 +62,12 @@ class LoadScope {
  public:
   LoadScope(ModuleTable& modules, const Ref<ModuleSpec>& spec, const Ref<Object>& module,
             const Module* package)
-      : modules_(modules), spec_(*spec), package_(package == nullptr ? nullptr : package->spec()) {
+      : modules_(modules), spec_(*spec), uninitialized_(package, spec->name()) {
     spec_.set_initializing(true);  // before the table shows it to others
+    // Last: what needs memory and fails leaves no entry.
     modules_.Set(spec_.name(), module, spec);
-    if (package_) package_->PushUninitialized(LastComponentOf(spec_.name()));
   }
   ~LoadScope() {
-    if (package_) package_->PopUninitialized(LastComponentOf(spec_.name()));
     if (finished_) return;
     if (PYRT_MUTANT(gh_143650_finished_before_removed)) spec_.set_initializing(false);
     // Tolerates that the body removed it itself. First out of the table, then no longer initializing: whoever
@@ -73,7 +90,7 @@ class LoadScope {
  private:
   ModuleTable& modules_;
   ModuleSpec& spec_;
-  const Ref<ModuleSpec> package_;
+  const Uninitialized uninitialized_;
   bool finished_ = false;
 };
 
@@ -113,6 +130,7 @@ absl::StatusOr<ModuleLockStatus> Importer::Lock(ModuleLock& lock) {
 __attribute__((noinline)) absl::StatusOr<Ref<Object>> Importer::ImportSlow(std::string_view name) {
   if (name.empty()) return Raise(ErrorType::ValueError(), "Empty module name");
   if (finalized_.load(kAcquire)) return Raise(ErrorType::RuntimeError(), "unable to get sys.modules");
+  const Frame frame(*this);  // audit hooks, finders and bodies may finalize the runtime
   bool waited = false;
   absl::StatusOr<Ref<Object>> module = Present(name, waited);
   if (!module.ok() || *module) return module;
@@ -172,8 +190,10 @@ absl::StatusOr<Ref<Object>> Importer::ImportAbsent(std::string_view name, std::s
     outermost = parent;
   }
   for (std::string_view part = outermost; part.size() < name.size();) {
-    const ImportTime::Scope timed_part(import_time_, part);
-    absl::StatusOr<Ref<Object>> package = ImportOne(part, audited.contains(part.size()), again);
+    const bool absent = audited.contains(part.size());
+    std::optional<ImportTime::Scope> timed_part;
+    if (absent) timed_part.emplace(import_time_, part);
+    absl::StatusOr<Ref<Object>> package = ImportOne(part, absent, again);
     if (!package.ok() || again) return package;
     part = name.substr(0, std::min(name.find('.', part.size() + 1), name.size()));
   }

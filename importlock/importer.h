@@ -14,7 +14,9 @@
 // A load that ends in any other way than by returning (the body's thread ends: pthread_exit) counts as a failure.
 //
 // No thread but those that import in a circle ever sees a half-made module, no body runs twice, and an import
-// that was started never blocks on one that waits for it.
+// that was started never blocks on one that waits for it, by way of module locks. Other waits are not seen (IL-31),
+// that for the import lock included: a finder runs under it, and must not import, or wait for a thread that imports,
+// what another thread may be importing at that time and needs finders for (IL-7).
 //
 // All methods: attached, on any thread; not async-signal-safe but re-entrant from every callback. They may
 // block, detached. Errors carry exceptions with CPython's texts.
@@ -116,9 +118,9 @@ class Importer final : public Object {
   // collection; what is left is wiped (Module::Wipe), last imported first, sys and builtins at the very end.
   // Imports fail from then on. No other thread imports or reads the table any more.
   void Finalize();
-  // Whether a frame is inside an import, reload or ExecModule, or waits for one. At the end of the interpreter
-  // that is a thread which hangs for good, or the caller's own import up the stack: the importer must then be
-  // kept (IL-79).
+  // Whether a frame is inside an import, reload or ExecModule, or code that these call, or waits for one. At the end
+  // of the interpreter that is a thread which hangs for good, or the caller's own import up the stack: the importer
+  // must then be kept (IL-79).
   bool InUse() const;
 
   // Brackets a fork: the import lock and the module locks; in the child, modules that other threads were
@@ -138,9 +140,11 @@ class Importer final : public Object {
   const char* TypeName() const override { return "Importer"; }
 
  private:
+  friend class LazyImports;
+
   ~Importer() override = default;
 
-  // A call of ExecModule or Reload, on its stack.
+  // A call that comes back to the importer from code of the program, on its stack.
   class Frame {
    public:
     explicit Frame(Importer& importer) : Frame(importer, {}, {}) {}

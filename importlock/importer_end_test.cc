@@ -10,6 +10,9 @@
 
 #include "pyrt/importlock/importer.h"
 #include "pyrt/importlock/importer_test_util.h"
+#include "pyrt/importlock/lazy_import.h"
+#include "pyrt/runtime/object/containers.h"
+#include "pyrt/runtime/object/function.h"
 #include "pyrt/runtime/sync/event.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -154,6 +157,62 @@ TEST_F(ImporterEndTest, ABodyOfExecModuleOrReloadKeepsTheImporter) {
                               })
                   .ok());
   EXPECT_FALSE(importer.InUse());
+}
+
+// So does all that an import asks: audit hooks, warnings, attributes, the filter of lazy imports.
+TEST_F(ImporterEndTest, WhatAnImportAsksKeepsTheImporter) {
+  class AskingHost final : public RecordingHost {
+   public:
+    using RecordingHost::RecordingHost;
+    absl::Status AuditImport(Args) override { return Asked("audit"); }
+    absl::Status Warn(const ErrorType&, const std::string&) override { return Asked("warn"); }
+    absl::Status Asked(const std::string& by) {
+      asked.push_back(by + (importer->InUse() ? "" : " not kept"));
+      return absl::OkStatus();
+    }
+    Importer* importer = nullptr;
+    std::vector<std::string> asked;
+  } asking(interpreter.gil);
+  class Attributes final : public Object {
+   public:
+    explicit Attributes(AskingHost& host) : host_(host) {}
+    absl::StatusOr<Ref<Object>> GetAttr(std::string_view name) override {
+      host_.Asked(std::string(name)).IgnoreError();
+      if (name == "__name__") return Ref<Object>(String::Of("p"));
+      if (name == "__path__") return None();
+      return Object::GetAttr(name);
+    }
+    const char* TypeName() const override { return "Attributes"; }
+
+   private:
+    AskingHost& host_;
+  };
+  const InterpreterAttached attached(interpreter);
+  const Ref<Importer> other = MakeRef<Importer>(asking, interpreter.ReclaimerFor());
+  asking.importer = other.get();
+  other->set_meta_path(List::Of({interpreter.finder}));
+  finder.Add("m");
+  EXPECT_TRUE(other->Import("m").ok());
+  const Ref<Object> package = MakeRef<Attributes>(asking);
+  other->modules().Set("p", package);
+  EXPECT_TRUE(other->ImportModuleLevel("p", nullptr, {"x"}, 0).ok());
+  EXPECT_FALSE(other->ImportFrom(package, "x").ok());
+  const Ref<Dict> globals = Dict::New();
+  globals->Set("__name__", String::Of("p.q"));
+  EXPECT_TRUE(other->ImportModuleLevel("", globals.get(), {}, 1).ok());
+  LazyImports lazy(*other);
+  EXPECT_TRUE(lazy.SetFilter(NativeFunction::New("filter",
+                                                 [&](Args) -> absl::StatusOr<Ref<Object>> {
+                                                   asking.Asked("filter").IgnoreError();
+                                                   return None();
+                                                 }))
+                  .ok());
+  EXPECT_TRUE(lazy.ImportModuleLevel("m", nullptr, {}, 0, /*is_explicit=*/true).ok());
+  EXPECT_THAT(asking.asked,
+              ::testing::IsSupersetOf({"audit", "__path__", "__name__", "x", "warn", "filter"}));
+  EXPECT_THAT(asking.asked, ::testing::Each(::testing::Not(::testing::EndsWith("not kept"))));
+  EXPECT_FALSE(other->InUse());
+  other->Finalize();
 }
 
 // IL-10, IL-79: a thread that hangs in a finder owns the import lock for ever.

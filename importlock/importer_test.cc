@@ -388,8 +388,54 @@ TEST_F(ImporterTest, Reload) {
   fail = true;
   EXPECT_EQ(MessageOf(importer.Reload(module)), "ValueError: no");
   EXPECT_EQ(importer.Import("m").value(), module) << "a failed reload takes nothing away";
+  EXPECT_EQ(importer.modules().Snapshot().back().first, "m")
+      << "and is the last, as importlib's _exec has it";
   importer.modules().Remove("m");
   EXPECT_EQ(MessageOf(importer.Reload(module)), "ImportError: module m not in sys.modules");
+}
+
+// importlib's _exec.
+TEST_F(ImporterTest, ReloadOfAModuleThatGoesMeanwhile) {
+  bool remove = false;
+  finder.Add("m", [&](const Ref<Object>&) {
+    if (remove) importer.modules().Remove("m");
+    return absl::OkStatus();
+  });
+  const Ref<Object> module = importer.Import("m").value();
+  remove = true;
+  EXPECT_EQ(MessageOf(importer.Reload(module)), "KeyError: 'm'") << "in its body";
+
+  class Remover final : public Finder {
+   public:
+    explicit Remover(Importer& importer) : importer_(importer) {}
+    absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>*,
+                                             const Object*) override {
+      importer_.modules().Remove(std::string(name));
+      return Ref<ModuleSpec>();
+    }
+
+   private:
+    Importer& importer_;
+  };
+  importer.modules().Set("m", module);
+  importer.set_meta_path(List::Of({Ref<Object>(MakeRef<Remover>(importer)), interpreter.finder}));
+  EXPECT_EQ(MessageOf(importer.Reload(module)), "ImportError: module 'm' not in sys.modules") << "before it";
+}
+
+TEST_F(ImporterTest, ReloadWithoutALoader) {
+  class WithoutLoader final : public Finder {
+    absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>*,
+                                             const Object*) override {
+      return ModuleSpec::New(name, {});
+    }
+  };
+  finder.Add("m");
+  finder.Add("other");
+  const Ref<Object> module = importer.Import("m").value();
+  ASSERT_TRUE(importer.Import("other").ok());
+  importer.set_meta_path(List::Of({MakeRef<WithoutLoader>()}));
+  EXPECT_EQ(MessageOf(importer.Reload(module)), "ImportError: missing loader");
+  EXPECT_EQ(importer.modules().Snapshot().back().first, "m");
 }
 
 TEST_F(ImporterTest, ReloadsInACircleEnd) {
@@ -486,6 +532,17 @@ TEST_F(ImporterTest, ImportTimeIsATree) {
   EXPECT_EQ(lines[0], "import time: self [us] | cumulative | imported package");
   EXPECT_THAT(lines[1], ::testing::MatchesRegex("import time: +[0-9]+ \\| +[0-9]+ \\|   inner"));
   EXPECT_THAT(lines[2], ::testing::MatchesRegex("import time: +[0-9]+ \\| +[0-9]+ \\| outer"));
+}
+
+TEST_F(ImporterTest, IL51_APackageThatIsThereHasNoLineOfItsOwn) {
+  std::vector<std::string> lines;
+  importer.import_time().Enable([&](const std::string& line) { lines.push_back(line); });
+  finder.AddPackage("p", Importing("p.x"));
+  finder.Add("p.x");
+  ASSERT_TRUE(importer.Import("p").ok());
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_THAT(lines[1], ::testing::EndsWith("|   p.x"));
+  EXPECT_THAT(lines[2], ::testing::EndsWith("| p"));
 }
 
 }  // namespace

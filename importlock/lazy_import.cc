@@ -110,6 +110,7 @@ absl::StatusOr<bool> LazyImports::IsLazy(const std::string& name, Object* global
 absl::StatusOr<Ref<Object>> LazyImports::ImportModuleLevel(std::string_view name, Object* globals,
                                                            const std::vector<std::string>& from_list,
                                                            int level, bool is_explicit) {
+  const Importer::Frame frame(importer_);  // the filter, as what globals name, may finalize the runtime
   const absl::StatusOr<std::string> absolute = ResolveImportName(name, globals, level, importer_.host());
   if (!absolute.ok()) return absolute.status();
   const absl::StatusOr<bool> is_lazy = IsLazy(*absolute, globals, from_list, is_explicit);

@@ -97,7 +97,8 @@ ModuleLockStatus ModuleLock::Acquire(const WaitHooks* hooks, Timeout timeout) {
     identity_ = reinterpret_cast<uint64_t>(entry);
     // Relaxed: all writers hold the shard's lock.
     const uint64_t owner = entry->owner.load(kRelaxed);
-    acquired_ = owner == 0 || owner == self;
+    acquired_ = owner == 0 || owner == self ||
+                (entry->waiters != 0 && PYRT_MUTANT(module_lock_barges_in_on_an_owner));
     if (acquired_) {
       entry->owner.store(self, kRelaxed);
       ++entry->depth;
@@ -123,6 +124,32 @@ __attribute__((noinline, cold)) ModuleLockStatus ModuleLock::Wait(const WaitHook
   ModuleLockStatus status = ModuleLockStatus::kAcquired;
   const bool linked = registry_.graph_.Add(frame);
   if (!linked) status = ModuleLockStatus::kDeadlock;
+  // However this ends, be it that a hook throws or ends its thread.
+  struct Leaving {
+    ~Leaving() {
+      // Before the frame stops being a user: the graph must not lead to an entry that is gone.
+      if (linked) lock.registry_.graph_.Remove(frame);
+      ModuleLockEntry* dead = nullptr;
+      {
+        const MutexLock guard(shard.mutex);
+        --entry.waiters;
+        lock.use_.waits = false;
+        if (PYRT_MUTANT(module_lock_waiter_is_not_counted)) ++entry.waiters;
+        if (!lock.acquired_) {
+          entry.RemoveUser(lock.use_);
+          if (entry.users == nullptr) dead = shard.Remove(entry);
+        }
+      }
+      delete dead;
+    }
+
+    ModuleLock& lock;
+    ModuleLockShard& shard;
+    ModuleLockEntry& entry;
+    BlockedFrame& frame;
+    const bool linked;
+  };
+  const Leaving leaving{*this, shard, entry, frame, linked};
 
   bool timed_out = false;
   while (status == ModuleLockStatus::kAcquired) {
@@ -153,20 +180,6 @@ __attribute__((noinline, cold)) ModuleLockStatus ModuleLock::Wait(const WaitHook
       status = ModuleLockStatus::kInterrupted;
     }
   }
-
-  // Before the frame stops being a user: the graph must not lead to an entry that is gone.
-  if (linked) registry_.graph_.Remove(frame);
-  shard.mutex.Lock();
-  --entry.waiters;
-  use_.waits = false;
-  if (PYRT_MUTANT(module_lock_waiter_is_not_counted)) ++entry.waiters;
-  ModuleLockEntry* dead = nullptr;
-  if (!acquired_) {
-    entry.RemoveUser(use_);
-    if (entry.users == nullptr) dead = shard.Remove(entry);
-  }
-  shard.mutex.Unlock();
-  delete dead;
   return status;
 }
 
@@ -255,7 +268,7 @@ std::vector<std::string> ModuleLockRegistry::AfterForkInChild() PYRT_NO_THREAD_S
       for (ModuleLockEntry* entry = shard.ChainOf(chain); entry != nullptr;) {
         ModuleLockEntry* const next = entry->next;
         const uint64_t owner = entry->owner.load(kRelaxed);
-        if (owner != 0 && owner != self) {
+        if (owner != 0 && owner != self && !PYRT_MUTANT(fk_7_locks_of_the_gone_stay)) {
           abandoned.push_back(entry->name);
           entry->owner.store(0, kRelaxed);
           entry->depth = 0;
@@ -264,7 +277,7 @@ std::vector<std::string> ModuleLockRegistry::AfterForkInChild() PYRT_NO_THREAD_S
         entry->waiters = 0;
         for (ModuleLockUse* use = entry->users; use != nullptr;) {
           ModuleLockUse* const following = use->next;
-          if (use->thread != self) {
+          if (use->thread != self && !PYRT_MUTANT(fk_7_frames_of_the_gone_stay)) {
             entry->RemoveUser(*use);
           } else if (use->waits) {  // the fork came from a hook of this wait
             ++entry->waiters;

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <memory>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -313,6 +314,24 @@ TEST_P(ModuleLockReentrancyTest, B106_EveryHookOfAWaitMayImport) {
 
 INSTANTIATE_TEST_SUITE_P(Hooks, ModuleLockReentrancyTest,
                          ::testing::Values(Where::kMustFail, Where::kAfterPark, Where::kInterrupted));
+
+// pyrt's containers throw when memory is short, and so does a signal handler that uses them.
+TEST(ModuleLockTest, AWaitWhoseHookThrowsLeavesNoTrace) {
+  TestGil gil;
+  ModuleLockRegistry locks;
+  WaitHooks hooks = *gil.hooks();
+  hooks.must_fail = [](void*) -> bool { throw std::bad_alloc(); };
+  auto owner = std::make_unique<ModuleLock>(locks, "m");
+  ASSERT_EQ(owner->Acquire(), Status::kAcquired);
+  std::thread([&] {
+    const TestAttached attached(gil);
+    ModuleLock lock(locks, "m");
+    EXPECT_THROW(lock.Acquire(&hooks), std::bad_alloc);
+    EXPECT_FALSE(lock.acquired());
+  }).join();
+  owner.reset();
+  EXPECT_EQ(locks.size(), 0u);
+}
 
 TEST(ModuleLockTest, WaitsEndByTimeAndByMustFailAndLeaveNoTrace) {
   TestGil gil;

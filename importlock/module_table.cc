@@ -1,6 +1,7 @@
 #include "pyrt/importlock/module_table.h"
 
 #include <cstring>
+#include <memory>
 #include <new>
 
 #include "pyrt/runtime/object/values.h"
@@ -121,6 +122,7 @@ void ModuleTable::Replace(Atomic<const Entry*>& slot, Entry& old, Entry& entry) 
   entry.next = old.next;
   (entry.previous == nullptr ? first_ : entry.previous->next) = &entry;
   (entry.next == nullptr ? last_ : entry.next->previous) = &entry;
+  if (PYRT_MUTANT(module_table_replaces_in_two_steps)) slot.store(Array::Removed(), kRelease);
   slot.store(&entry, kRelease);  // as in Insert
 }
 
@@ -145,9 +147,11 @@ void ModuleTable::Set(std::string_view name, Ref<Object> value, Ref<ModuleSpec> 
   if (!spec) {
     if (const Module* const module = AsModule(value)) spec = module->spec();
   }
-  Entry* const entry = Entry::New(name, hash, std::move(value), std::move(spec));
+  std::unique_ptr<Entry, void (*)(void*)> fresh(Entry::New(name, hash, std::move(value), std::move(spec)),
+                                                &Entry::Delete);
   Entry* old = nullptr;
-  LockWithRoom();
+  LockWithRoom();  // may be short of memory
+  Entry* const entry = fresh.release();
   if (Atomic<const Entry*>* const slot = FindSlot(name, hash)) {
     old = const_cast<Entry*>(slot->load(kRelaxed));
     Replace(*slot, *old, *entry);
@@ -163,15 +167,15 @@ Ref<Object> ModuleTable::SetDefault(std::string_view name, Ref<Object> value) {
   if (const Entry* const entry = Find(name, hash)) return entry->value;
   Ref<ModuleSpec> spec;
   if (const Module* const module = AsModule(value)) spec = module->spec();
-  Entry* const entry = Entry::New(name, hash, value, std::move(spec));
-  LockWithRoom();
+  std::unique_ptr<Entry, void (*)(void*)> fresh(Entry::New(name, hash, value, std::move(spec)),
+                                                &Entry::Delete);
+  LockWithRoom();  // may be short of memory
   if (const Atomic<const Entry*>* const slot = FindSlot(name, hash)) {
     value = slot->load(kRelaxed)->value;
     mutex_.Unlock();
-    Entry::Delete(entry);
     return value;
   }
-  Insert(*entry);
+  Insert(*fresh.release());
   mutex_.Unlock();
   return value;
 }

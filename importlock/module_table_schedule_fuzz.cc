@@ -1,5 +1,6 @@
 // Readers against writers of one ModuleTable, in a schedule that the bytes choose: what a reader finds is
-// whole, alive and in order (testing/fuzz/versions.h), and nothing is left at the end.
+// whole, alive and in order (testing/fuzz/versions.h), and nothing is left at the end. After each step the table has
+// for each name what its owner wrote last; in the middle of a write, that or what the owner is writing.
 
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +28,8 @@ struct World {
     static_cast<void>(None());
     static_cast<void>(Raise(ErrorType::ValueError(), "no").ok());
     interpreter.host.record = false;
-    for (int i = 0; i < others; ++i) table.Set("other" + std::to_string(i), Int::Of(i));
+    for (int i = 0; i < others; ++i) table.Set(last_other = "other" + std::to_string(i), Int::Of(i));
+    for (int name = 0; name < Versions::kNames; ++name) names[name] = Versions::NameOf(name);
     detsched::Name(&table, "table");
     detsched::Name(&interpreter, "interpreter");
   }
@@ -36,7 +38,18 @@ struct World {
   void Enter(int self) { attached[self].emplace(interpreter); }
   void Leave(int self) { attached[self].reset(); }
 
-  bool Holds() const { return Version::alive >= 0; }
+  // The owner of a name has written.
+  void Settle(int name) { settled[name] = versions.Current(name); }
+
+  bool Holds() const {
+    for (int name = 0; name < Versions::kNames; ++name) {
+      const auto* const found = static_cast<const Version*>(table.Peek(names[name]));
+      if (found != nullptr && found->name() != name) return false;
+      const int number = found == nullptr ? 0 : found->number();
+      if (number != settled[name] && number != versions.Current(name)) return false;
+    }
+    return others == 0 || table.Peek(last_other) != nullptr;
+  }
   void CheckEnd(detsched::Schedule& /*schedule*/) {
     for (int name = 0; name < Versions::kNames; ++name) {
       versions.Check(Versions::OwnerOf(name), name, table.Get(Versions::NameOf(name)).get());
@@ -56,6 +69,9 @@ struct World {
   ModuleTable& table = interpreter.importer->modules();
   std::optional<InterpreterAttached> attached[kMostThreads];
   Versions versions;
+  int settled[Versions::kNames] = {};  // model: the versions that are written; 0: removed
+  std::string names[Versions::kNames];
+  std::string last_other;
 };
 
 struct Get {
@@ -93,13 +109,15 @@ struct Set {
   }
   void Perform(World& world, int self) const {
     if (Versions::OwnerOf(name) != self) return;
-    if (!if_absent) return world.table.Set(Versions::NameOf(name), world.versions.Next(name));
-    if (world.versions.Present(name)) {
+    if (!if_absent) {
+      world.table.Set(Versions::NameOf(name), world.versions.Next(name));
+    } else if (world.versions.Present(name)) {
       world.versions.Check(self, name, world.table.SetDefault(Versions::NameOf(name), Int::Of(0)).get());
     } else {
       const Ref<Version> next = world.versions.Next(name);
       DETSCHED_CHECK(world.table.SetDefault(Versions::NameOf(name), next).get() == next.get());
     }
+    world.Settle(name);
   }
 };
 
@@ -120,6 +138,7 @@ struct Remove {
     } else {
       DETSCHED_CHECK((world.table.Remove(Versions::NameOf(name)) != nullptr) == present);
     }
+    world.Settle(name);
   }
 };
 

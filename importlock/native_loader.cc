@@ -1,6 +1,9 @@
 #include "pyrt/importlock/native_loader.h"
 
+#include <optional>
+
 #include "pyrt/importlock/internal/import_errors.h"
+#include "pyrt/importlock/module_lock.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
 
@@ -181,7 +184,30 @@ absl::StatusOr<Ref<Object>> NativeModules::CreateFrom(ModuleInitFunction init, c
   const ModuleDef* def = nullptr;
   Ref<Object> module;  // single-phase, in the main interpreter
   std::shared_ptr<const ExtensionCache::Extension> extension;
-  const auto run = [&] {
+  const std::string key = spec->origin() + ":" + spec->name();
+  const auto run = [&]() -> absl::Status {
+    // Whoever runs it is in the main interpreter, where an import of that name has this lock as well: one at a time, and
+    // the others find what it has made. As a lock of these imports it is in the graph of their waits.
+    std::optional<ModuleLock> lock;
+    if (ModuleLockRegistry* const locks = host_.MainModuleLocks()) {
+      lock.emplace(*locks, spec->name());
+      switch (lock->Acquire(host_.Hooks())) {
+        case ModuleLockStatus::kAcquired:
+          break;
+        case ModuleLockStatus::kDeadlock:
+          return lock->DeadlockError();
+        case ModuleLockStatus::kFailure:
+          return host_.WaitFailure(LockStatus::kFailure, spec->name());
+        case ModuleLockStatus::kInterrupted:
+          return host_.WaitFailure(LockStatus::kInterrupted, spec->name());
+      }
+      extension = cache_.Find(key);
+      if (extension != nullptr) {
+        gil = extension->gil;
+        if (is_main) module = CopyOf(*extension, spec);
+        return absl::OkStatus();
+      }
+    }
     ModuleInit answer(spec);
     init(answer);
     if (absl::Status status = answer.Check(); !status.ok()) return status;
@@ -193,7 +219,7 @@ absl::StatusOr<Ref<Object>> NativeModules::CreateFrom(ModuleInitFunction init, c
       std::vector<Dict::Item> attributes = made->dict()->Snapshot();
       std::erase_if(attributes, [](const Dict::Item& item) { return BelongsToTheImport(item.first); });
       for (const Dict::Item& item : attributes) item.second->MakeImmortal();
-      extension = cache_.Add(spec->origin() + ":" + spec->name(), {std::move(attributes), gil});
+      extension = cache_.Add(key, {std::move(attributes), gil});
     }
     if (is_main) module = answer.module();
     return absl::OkStatus();

@@ -1,18 +1,16 @@
 """pyrt_native_module: a module as a shared object, which a PathFinder loads."""
 
 load("@rules_cc//cc:defs.bzl", "cc_binary")
-
-# Built in up to Bazel 7, and loaded by itself in 8; rules_cc has them in other places in each release.
-_CcInfo = CcInfo  # buildifier: disable=native-cc-info
-_cc_common = cc_common  # buildifier: disable=native-cc-common
+load("@rules_cc//cc/common:cc_common.bzl", "cc_common")
+load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
 
 def _headers_impl(ctx):
-    merged = _cc_common.merge_cc_infos(cc_infos = [dep[_CcInfo] for dep in ctx.attr.deps])
-    return [_CcInfo(compilation_context = merged.compilation_context)]
+    merged = cc_common.merge_cc_infos(cc_infos = [dep[CcInfo] for dep in ctx.attr.deps])
+    return [CcInfo(compilation_context = merged.compilation_context)]
 
 _headers = rule(
     implementation = _headers_impl,
-    attrs = {"deps": attr.label_list(providers = [_CcInfo])},
+    attrs = {"deps": attr.label_list(providers = [CcInfo])},
     doc = "What is needed to compile against `deps`, and nothing to link.",
 )
 

@@ -7,7 +7,7 @@
 //
 // Both run last in, first out. A callback that fails is reported and the rest still run, whatever it failed
 // with (also SystemExit). A callback that is registered while the callbacks run is dropped with the list when
-// they have run (IN-39); one that is registered after that runs in the next round (§9.3).
+// they have run (IN-39); one that is registered after that runs in the next round.
 //
 // Callbacks are called, compared and released with no lock held: they may register, unregister and run
 // anything (gh-126907, gh-112127, gh-142881). In the GIL-disabled build all of this is safe from any thread

@@ -1,10 +1,15 @@
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <utility>
+
+#include "absl/status/status.h"
 
 #include "pyrt/interp/interpreter.h"
 #include "pyrt/interp/interpreter_registry.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/object.h"
+#include "pyrt/runtime/object/values.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -83,9 +88,17 @@ void Interpreter::PreFinalize(ThreadState& thread, StopTheWorld& stop,
     JoinThreads(thread);
     FinishPendingCalls(thread);
     at_exit_.Run([this](const absl::Status& error, const Ref<Object>& callback) {
-      Report(error, "Exception ignored in atexit callback", callback);
+      // The callback is part of the message and not the hook's `object` (IN-38).
+      const std::string what = "Exception ignored in atexit callback " + ReprOrPlaceholder(*callback);
+      Report(error, what.c_str());
     });
-    if (end_others) end_others();
+    if (end_others) {
+      // A thread that has come since hangs when the interpreter goes that it works in: it is joined first. One that
+      // comes during end_others may still hang, and is not joined then.
+      const InterpreterHooks& hooks = registry_.hooks();
+      if (hooks.joinable_threads != nullptr && hooks.joinable_threads(hooks.context, *this) != 0) continue;
+      end_others();
+    }
     WaitForGuards(thread);
     stop.Stop();
     if (CloseIfNothingIsOutstanding(thread)) return;

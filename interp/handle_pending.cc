@@ -26,12 +26,14 @@ int Interpreter::Fail(ThreadState& thread, const absl::Status& status) {
 }
 
 // The word that attaching threads copy says whether the queue is empty. Cleared with a look afterwards, as
-// the bit in a thread's word is: whoever comes last, the producer's fetch_or or this, knows of the other.
+// the bit in a thread's word is: whoever comes last, the producer's fetch_or or this, knows of the other. A thread
+// that attached in between has not got the bit, and would leave the call to those that have it, be they asleep.
 void Interpreter::UpdateCallsOnAttach() {
   Atomic<uintptr_t>& word = threads().link().breaker_on_attach;
-  if ((word.load(kRelaxed) & kCallsBit) == 0) return;
+  // While calls wait it stays: raising it again would bring a thread back at every poll while another one handles.
+  if ((word.load(kRelaxed) & kCallsBit) == 0 || !calls_.IsEmpty()) return;
   word.fetch_and(~kCallsBit, kSeqCst);
-  if (!calls_.IsEmpty()) word.fetch_or(kCallsBit, kSeqCst);
+  if (!calls_.IsEmpty() && !PYRT_MUTANT(calls_on_attach_without_second_look)) RaiseCalls(this);
 }
 
 // For PendingCalls: first what threads find that attach from now on, then those that are there. In a GIL

@@ -175,6 +175,15 @@ Interpreter* InterpreterRegistry::ClaimAnyButMain(bool* others) {
   return nullptr;
 }
 
+Interpreter* InterpreterRegistry::ReleaseIdAndClaim(int64_t id) {
+  HeadLockGuard guard(threads_.head_lock());
+  for (Interpreter* interp = head_; interp != nullptr; interp = interp->next_) {
+    if (interp->id_ != id) continue;
+    return interp->DecrefId() && interp->Claim() ? interp : nullptr;
+  }
+  return nullptr;
+}
+
 Interpreter* InterpreterRegistry::head() {
   HeadLockGuard guard(threads_.head_lock());
   return head_;
@@ -275,8 +284,8 @@ void InterpreterRegistry::AfterForkInChild(ThreadState* survivor, bool attached)
     const bool holds = survivor != nullptr && &survivor->gil() == &interp->core_->own_gil;
     interp->core_->own_gil.ReinitAfterFork(holds ? &survivor->gil_holder() : nullptr);
     interp->core_->guards.Reopen();  // guards are their threads', which are gone
-    interp->core_->start_mutex
-        .ReinitAfterFork();  // a thread that was just starting, attached to nothing, held it
+    // A thread that was just starting, attached to nothing, held it.
+    if (!PYRT_MUTANT(fork_child_keeps_the_start_mutex)) interp->core_->start_mutex.ReinitAfterFork();
     if (interp->brc() != nullptr) interp->brc()->ReinitAfterFork();
     interp->threads().ReinitAfterFork(own, own != nullptr && attached);
     interp->calls_.AfterForkInChild();

@@ -98,6 +98,9 @@ class InterpreterRegistry {
   // The newest one that nobody makes or ends, claimed for the caller, who is going to end it; null if there is none.
   // `*others`: whether there is any but the main one.
   Interpreter* ClaimAnyButMain(bool* others);
+  // Gives up an id reference (Interpreter::DecrefId). With the last one of a linked interpreter that nobody ends yet, this
+  // is now claimed for the caller, who is going to end it; else null, also if there is no interpreter of that id.
+  Interpreter* ReleaseIdAndClaim(int64_t id);
   Interpreter* UnlockedHead() const { return head_; }  // the caller holds the head lock
   size_t size();
   // The ids, newest first.

@@ -1,8 +1,9 @@
-// Interpreters on the deterministic scheduler: their list against whoever walks it, their end against calls that
-// still come, and the main thread across a fork.
+// Interpreters on the deterministic scheduler: their list against whoever walks it, calls against threads that attach,
+// the end against calls that still come, and the main thread across a fork.
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "pyrt/runtime/sync/parking_lot.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/thread_annotations.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/stop_the_world.h"
 
@@ -30,6 +32,19 @@ using detsched::Schedule;
 Options Base(Options options) {
   options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
   return options;
+}
+
+// One older value per schedule and one CPU, so that nobody spins.
+Options Exhaustive(int preemption_bound) {
+  Options options = Base(Options::Exhaustive(preemption_bound));
+  options.stale_reads = 1;
+  options.usable_cpus = 1;
+  return options;
+}
+
+void ExpectPct(void (*body)(Schedule&), uint64_t schedules) {
+  ExpectOk(Explore(Base(Options::Pct(2, 2000)), body));
+  ExpectOk(Explore(Base(Options::Pct(3, schedules)), body));
 }
 
 // A thread of the scenario, joined at its end.
@@ -88,14 +103,14 @@ struct World {
 // ---- The list
 
 // One thread creates and ends, one walks: it sees the main interpreter always, ids that fall, none twice.
+template <int kTimes>
 void WalkBesideCreation(Schedule& s) {
   World world;
   s.Spawn("creator", [&] {
-    world.LiveOnce();
-    world.LiveOnce();
+    for (int i = 0; i < kTimes; ++i) world.LiveOnce();
   });
   s.Spawn("walker", [&] {
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kTimes; ++i) {
       const std::vector<int64_t> ids = world.registry.Ids();
       DETSCHED_CHECK(!ids.empty() && ids.size() <= 2 && ids.back() == 0);
       DETSCHED_CHECK(std::is_sorted(ids.rbegin(), ids.rend()));
@@ -111,26 +126,26 @@ void WalkBesideCreation(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, IN22_TheListBesideCreationAndEnd) {
-  const Result exhaustive = Explore(Base(Options::Exhaustive(1)), WalkBesideCreation);
-  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
-  EXPECT_TRUE(exhaustive.complete);
-  const Result pct = Explore(Base(Options::Pct(3, 2000)), WalkBesideCreation);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  ExpectComplete(Explore(Exhaustive(2), WalkBesideCreation<1>));
+  ExpectPct(WalkBesideCreation<2>, 5000);
 }
 
 // The world stops, all of it, while interpreters come and go and a thread of the main one runs: nobody runs
 // inside the stop, whichever list its interpreter was on. With the GIL the stop is empty, and each interpreter
 // has a GIL: what is explored then is the registry.
+template <bool kWithWorker>
 void StopBesideCreation(Schedule& s) {
   World world;
   Plain<int> owned{0};
   s.Spawn("creator", [&] { world.LiveOnce(); });
-  s.Spawn("worker", [&] {
-    ThreadState& thread = world.Enter(*world.main);
-    owned.Set(owned.Get() + 1);
-    thread.Poll();
-    world.Leave(thread);
-  });
+  if (kWithWorker) {
+    s.Spawn("worker", [&] {
+      ThreadState& thread = world.Enter(*world.main);
+      owned.Set(owned.Get() + 1);
+      thread.Poll();
+      world.Leave(thread);
+    });
+  }
   s.Spawn("stopper", [&] {
     ThreadState* const thread = kGilEnabled ? &world.Enter(*world.main) : nullptr;
     {
@@ -141,18 +156,17 @@ void StopBesideCreation(Schedule& s) {
     if (thread != nullptr) world.Leave(*thread);
   });
   s.Run();
-  DETSCHED_CHECK(owned.Get() == 101);
+  DETSCHED_CHECK(owned.Get() == (kWithWorker ? 101 : 100));
   world.End();
 }
 
 TEST(InterpreterScheduleTest, B055_AStopOfAllBesideCreationAndEnd) {
-  const Result random = Explore(Base(Options::Random(2000)), StopBesideCreation);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 2000)), StopBesideCreation);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  ExpectComplete(Explore(Exhaustive(2), StopBesideCreation<false>));
+  ExpectOk(Explore(Base(Options::Random(2000)), StopBesideCreation<true>));
+  ExpectPct(StopBesideCreation<true>, 5000);
 }
 
-// ---- Pending calls against the end of their interpreter (EB-34)
+// ---- Pending calls against threads that attach (EB-10, EB-12)
 
 struct CountedCall {
   static absl::Status Run(void* argument) {
@@ -164,7 +178,54 @@ struct CountedCall {
   bool accepted = false;
 };
 
-// The finalizer is the main thread. Calls come from threads without a state: each is run once or refused.
+// A call comes while one thread has just run the last one, and another attaches for the first time: it has been run,
+// or every thread will look at its next poll, also one that is yet to come.
+void CallBesideAttach(Schedule& s) {
+  World world;
+  CountedCall calls[2];
+  PendingCalls& queue = world.main->pending_calls();
+  InterpreterThreads& threads = world.main->threads();
+  const auto add = [&](CountedCall& call) {
+    DETSCHED_CHECK(queue.Add(&CountedCall::Run, &call) == PendingCalls::AddResult::kAdded);
+  };
+  add(calls[0]);
+  s.Spawn("consumer", [&] {
+    // The states stay, so that their words can be looked at.
+    ThreadState& thread = world.Enter(*world.main);
+    Fiber producer([&] { add(calls[1]); });
+    Fiber newcomer([&] {
+      ThreadState& fresh = world.Enter(*world.main);
+      DETSCHED_CHECK(fresh.Poll() == 0);
+      fresh.Detach();
+    });
+    DETSCHED_CHECK(thread.Poll() == 0);
+    thread.Detach();
+  });
+  s.Run();
+  const auto has_bit = [](uintptr_t word) { return (word & BreakerBit(BreakerEvent::kCallsToDo)) != 0; };
+  if (!queue.IsEmpty()) {
+    DETSCHED_CHECK(has_bit(threads.link().breaker_on_attach.load(kRelaxed)));
+    threads.ForEach([&](ThreadState& thread) { DETSCHED_CHECK(has_bit(thread.breaker().Load())); });
+  }
+  ThreadState& last = world.Enter(*world.main);
+  DETSCHED_CHECK(last.Poll() == 0);
+  for (const CountedCall& call : calls) DETSCHED_CHECK(call.ran.Get() == 1);
+  InterpreterThreads::DeleteRemoved(threads.RemoveAllExcept(&last), /*threads_are_gone=*/true);
+  world.main->Clear(last);
+  world.registry.Delete(world.main);
+}
+
+TEST(InterpreterScheduleTest, EB12_ACallReachesWhoeverAttaches) {
+  Options three_threads = Exhaustive(2);
+  three_threads.stale_reads = 0;
+  ExpectComplete(Explore(three_threads, CallBesideAttach));
+  ExpectPct(CallBesideAttach, 10'000);
+}
+
+// ---- Pending calls against the end of their interpreter (EB-34)
+
+// The finalizer is the main thread. Calls come from threads without a state, or from one: each is run once or refused.
+template <int kProducers>
 void CallsBesideTheEnd(Schedule& s) {
   s.Spawn("finalizer", [] {
     World world;
@@ -172,16 +233,20 @@ void CallsBesideTheEnd(Schedule& s) {
     ThreadState& thread = world.Enter(*world.main);
     world.registry.SetMainThreadState(&thread);
     StopTheWorld stop(world.registry.threads());
+    const auto for_any = [&] {
+      const auto added = world.main->pending_calls().Add(&CountedCall::Run, &calls[0]);
+      calls[0].accepted = added == PendingCalls::AddResult::kAdded;
+    };
+    const auto for_main = [&](int i) {
+      const auto added = world.registry.AddMainCall(&CountedCall::Run, &calls[i]);
+      calls[i].accepted = added == PendingCalls::AddResult::kAdded;
+    };
     {
-      Fiber any([&] {
-        const auto added = world.main->pending_calls().Add(&CountedCall::Run, &calls[0]);
-        calls[0].accepted = added == PendingCalls::AddResult::kAdded;
-      });
-      Fiber for_main([&] {
-        for (int i = 1; i < 3; ++i) {
-          const auto added = world.registry.AddMainCall(&CountedCall::Run, &calls[i]);
-          calls[i].accepted = added == PendingCalls::AddResult::kAdded;
-        }
+      std::optional<Fiber> other;
+      if (kProducers == 2) other.emplace(for_any);
+      Fiber producer([&] {
+        for_main(1);
+        kProducers == 1 ? for_any() : for_main(2);
       });
       world.main->PreFinalize(thread, stop, {});
       world.main->SetFinalizing(thread);
@@ -195,10 +260,9 @@ void CallsBesideTheEnd(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, EB34_CallsBesideTheEndRunOnceOrAreRefused) {
-  const Result random = Explore(Base(Options::Random(2000)), CallsBesideTheEnd);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 2000)), CallsBesideTheEnd);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  ExpectComplete(Explore(Exhaustive(2), CallsBesideTheEnd<1>));
+  ExpectOk(Explore(Base(Options::Random(2000)), CallsBesideTheEnd<2>));
+  ExpectPct(CallsBesideTheEnd<2>, 5000);
 }
 
 // Who holds a guard finds the interpreter working: a call that it adds is accepted, and run before the end.
@@ -229,10 +293,9 @@ void GuardBesideTheEnd(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, EB34_AGuardKeepsTheQueueOpen) {
-  const Result random = Explore(Base(Options::Random(2000)), GuardBesideTheEnd);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 2000)), GuardBesideTheEnd);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  ExpectComplete(Explore(Exhaustive(2), GuardBesideTheEnd));
+  ExpectOk(Explore(Base(Options::Random(2000)), GuardBesideTheEnd));
+  ExpectPct(GuardBesideTheEnd, 5000);
 }
 
 // ---- A new thread against the end of its interpreter (TS-80)
@@ -280,14 +343,14 @@ void StartBesideTheEnd(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, TS80_AThreadThatStartsWhileItsInterpreterEnds) {
-  const Result random = Explore(Base(Options::Random(2000)), StartBesideTheEnd);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 2000)), StartBesideTheEnd);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  ExpectComplete(Explore(Exhaustive(2), StartBesideTheEnd));
+  ExpectOk(Explore(Base(Options::Random(2000)), StartBesideTheEnd));
+  ExpectPct(StartBesideTheEnd, 5000);
 }
 
 // ---- Fork: the thread that forks is the child's main thread, whoever was the parent's (FK-1)
 
+template <int kRounds>
 void ForkFromAWorker(Schedule& s) {
   s.Spawn("main", [] {
     World world;
@@ -329,7 +392,7 @@ void ForkFromAWorker(Schedule& s) {
         registry.Delete(world.main);
       });
       // Beside it, on and off; in the child this thread is gone.
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < kRounds; ++i) {
         main_thread.Attach();
         main_thread.Poll();
         main_thread.Detach();
@@ -343,12 +406,13 @@ void ForkFromAWorker(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, FK1_WhoForksIsTheMainThreadOfTheChild) {
-  for (const auto side : {detsched::ForkSide::kChild, detsched::ForkSide::kParent}) {
-    Options options = Base(Options::Random(1500));
-    options.fork = side;
-    const Result result = Explore(options, ForkFromAWorker);
-    EXPECT_TRUE(result.ok()) << result.report;
-  }
+  const auto with_fork = [](Options options) {
+    options.fork = detsched::ForkSide::kEither;
+    return options;
+  };
+  ExpectComplete(Explore(with_fork(Exhaustive(2)), ForkFromAWorker<1>));
+  ExpectOk(Explore(with_fork(Base(Options::Random(2000))), ForkFromAWorker<2>));
+  ExpectOk(Explore(with_fork(Base(Options::Pct(3, 5000))), ForkFromAWorker<2>));
 }
 
 }  // namespace

@@ -52,8 +52,10 @@ class InterpreterTest : public testing::Test {
     self.events.push_back(event);
     return self.refuse == event ? absl::AbortedError("refused") : absl::OkStatus();
   }
-  static void Unraisable(void* context, const absl::Status& error, const char* what, const Ref<Object>&) {
-    Log(context, std::string(what == nullptr ? "" : what) + "|" + std::string(error.message()));
+  static void Unraisable(void* context, const absl::Status& error, const char* what,
+                         const Ref<Object>& object) {
+    Log(context, std::string(what == nullptr ? "" : what) + "|" + std::string(error.message()) +
+                     (object ? "|" + *object->Repr() : ""));
   }
 
   Interpreter* NewSub(const InterpreterConfig& config = InterpreterConfig::Isolated()) {
@@ -580,6 +582,26 @@ TEST_F(InterpreterTest, B132_PreFinalizeServesWhatExitCallbacksLeaveBehindOnBoth
   EXPECT_THAT(log, ElementsAre("callback", "interpreter call", "main call", "second callback"));
   EXPECT_EQ(registry.AddMainCall([](void*) -> absl::Status { return absl::OkStatus(); }, nullptr),
             PendingCalls::AddResult::kClosed);
+  stop.Start();
+}
+
+TEST_F(InterpreterTest, IN38_TheReportOfAFailedExitCallbackNamesItInTheMessage) {
+  struct Nameless final : Object {
+    const char* TypeName() const override { return "Nameless"; }
+    absl::StatusOr<std::string> Repr() const override { return Raise(ErrorType::KeyError(), "no name"); }
+    absl::StatusOr<Ref<Object>> Call(Args) override { return Raise(ErrorType::ValueError(), "two"); }
+    bool IsCallable() const override { return true; }
+  };
+  ASSERT_TRUE(main->at_exit().Register(MakeRef<Nameless>()).ok());
+  ASSERT_TRUE(
+      main->at_exit()
+          .Register(NativeFunction::New(
+              "f", [](Args) -> absl::StatusOr<Ref<Object>> { return Raise(ErrorType::ValueError(), "one"); }))
+          .ok());
+  StopTheWorld stop(registry.threads());
+  main->PreFinalize(*thread, stop, {});
+  EXPECT_THAT(log, ElementsAre("Exception ignored in atexit callback <built-in function f>|one",
+                               "Exception ignored in atexit callback <object repr() failed>|two"));
   stop.Start();
 }
 

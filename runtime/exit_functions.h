@@ -42,7 +42,10 @@ class ExitFunctions {
     count_ = 0;
   }
 
-  void AfterForkInChild() { mutex_.ReinitAfterFork(); }
+  // Brackets a fork: any thread may be in here, also one that nothing stops.
+  void BeforeFork() PYRT_ACQUIRE(mutex_) { mutex_.Lock(); }
+  void AfterForkInParent() PYRT_RELEASE(mutex_) { mutex_.Unlock(); }
+  void AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS { mutex_.ReinitAfterFork(); }
 
  private:
   RankedMutex<LockRank::kAtExit> mutex_;

@@ -110,6 +110,9 @@ void Fork::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   // Held across fork, so that the child finds complete lists. Reinitialised there, not unlocked (FK-2).
   threads.head_lock().Lock();
   Thread::BeforeFork();
+  // A detached thread registers exit functions, one under a GIL of its own fork callbacks: nothing has stopped these.
+  runtime.exit_functions_.BeforeFork();
+  State().mutex.Lock();
   for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
     if (it->before_fork_stopped != nullptr) it->before_fork_stopped(it->context, *thread.interp());
   }
@@ -129,6 +132,8 @@ void Fork::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
       subsystem.after_fork_in_parent(subsystem.context, *thread.interp());
     }
   }
+  state.mutex.Unlock();
+  runtime.exit_functions_.AfterForkInParent();
   Thread::AfterForkInParent();
   runtime.interpreters().threads().head_lock().Unlock();
   stop.Start();
@@ -158,7 +163,10 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   state.mutex.ReinitAfterFork();
   runtime.exit_functions_.AfterForkInChild();
   // Another thread may have been ending the runtime, and waiting for us to end: it is not here, and we may.
-  if (runtime.busy_.load(kRelaxed) != CurrentThreadIdent()) runtime.busy_.store(0, kRelaxed);
+  if ((runtime.busy_.load(kRelaxed) & ~Runtime::kStarts) != CurrentThreadIdent() &&
+      !PYRT_MUTANT(fork_child_inherits_the_end)) {
+    runtime.busy_.store(0, kRelaxed);
+  }
   state.stop->ForgetAfterFork();
   state.stop.reset();
   registry.AfterForkInChild(&thread, /*attached=*/true);
@@ -181,6 +189,7 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   // And the other interpreters; of the main one only the states (it cannot go).
   for (Interpreter* interp = registry.head(); interp != nullptr;) {
     Interpreter* const next = interp->next();
+    if (interp != &own) Thread::Disown(*interp);  // of this thread's state there, too
     if (is_torn(interp)) {
       // This thread may have a state there as well, to which it must not come back.
       interp->threads().ForEach([](ThreadState& state) {
@@ -212,7 +221,7 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
 absl::Status Fork::Check(const char* event, Args arguments) {
   ThreadState& thread = ThreadState::Get("os.fork");
   Interpreter& interp = *thread.interp();
-  // In this order (§12).
+  // In this order.
   if (interp.registry().IsFinalizing() || interp.IsFinalizing()) {
     return Raise(ErrorType::PythonFinalizationError(), "can't fork at interpreter shutdown");
   }

@@ -303,6 +303,49 @@ TEST_F(ForkTest, CallbacksRunInOrderAndAFailureDoesNotStopTheOthers) {
   EXPECT_THAT(*log, ElementsAre("before 2", "before 1", "parent 1", "parent 2"));
 }
 
+// Those that nothing stops for a fork: threads that are detached, and with the GIL those with a GIL of their own. What
+// they would be changing, the child finds half changed.
+TEST_F(ForkTest, FK2_NobodyIsInsideAListAcrossAFork) {
+  Start();
+  ThreadState* const main_thread = ThreadState::Current();
+  ASSERT_TRUE(Runtime::NewInterpreter(InterpreterConfig::Isolated()).ok());
+  Interpreter& sub = Interpreter::Get();
+  ThreadState::Swap(main_thread);
+  Atomic<int> ready{0};
+  Atomic<int> begun{0};
+  Atomic<int> done{0};
+  Atomic<bool> go{false};
+  const auto at_go = [&](const std::function<void()>& change) {
+    ready.fetch_add(1, kRelease);
+    while (!go.load(kAcquire)) YieldCpu();
+    begun.fetch_add(1, kRelease);
+    change();
+    done.fetch_add(1, kRelease);
+  };
+  std::vector<std::jthread> threads;
+  threads.emplace_back([&] { at_go([] { EXPECT_EQ(Runtime::AtExit([] {}), 0); }); });
+  if (kGilEnabled) {
+    threads.emplace_back([&] {
+      ThreadState* const own = sub.threads().NewBound();
+      own->Attach();
+      at_go([] { Fork::Register({}); });
+      InterpreterThreads::Clear(*own);
+      InterpreterThreads::DeleteCurrent();
+    });
+  }
+  const int all = static_cast<int>(threads.size());
+  ASSERT_TRUE(Eventually([&] { return ready.load(kAcquire) == all; }));
+  Fork::BeforeFork();
+  go.store(true, kRelease);
+  EXPECT_TRUE(Eventually([&] { return begun.load(kAcquire) == all; }));
+  for (int i = 0; i < 1000; ++i) YieldCpu();
+  EXPECT_EQ(done.load(kAcquire), 0);
+  Fork::AfterForkInParent();
+  EXPECT_TRUE(Eventually([&] { return done.load(kAcquire) == all; }));
+  DetachedScope detached;
+  threads.clear();
+}
+
 TEST_F(ForkTest, IN16_RefusedWhereTheConfigurationSaysSo) {
   Start();
   ThreadState* const main_thread = ThreadState::Current();
@@ -399,6 +442,7 @@ TEST_F(ForkTest, B029_CompletePendingCallsRunInBothProcesses) {
 }
 
 TEST_F(ForkTest, B030_AForkOnAnotherThreadMakesItTheMainThread) {
+  ::signal(SIGINT, SIG_DFL);  // whoever runs the test may ignore it
   Start(/*install_signal_handlers=*/true);
   std::string ended;
   auto forker = StartThread([&] {
@@ -489,6 +533,7 @@ TEST_F(ForkTest, FK10_AForkInsideAPendingCall) {
 }
 
 TEST_F(ForkTest, B099_SignalsFromBeforeTheForkAreTheParents) {
+  ::signal(SIGINT, SIG_DFL);  // whoever runs the test may ignore it
   Start(/*install_signal_handlers=*/true);
   ::raise(SIGINT);
   EXPECT_EQ(ForkAnd([] { return ThreadState::Get().Poll() == 0 ? 0 : 1; }), "exit 0");

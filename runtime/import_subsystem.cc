@@ -18,7 +18,8 @@ namespace {
 
 // What outlives interpreters.
 struct Process {
-  ImportSubsystemOptions options;
+  ImportSubsystemOptions next;     // of the next life of the runtime
+  ImportSubsystemOptions options;  // of this one
   ExtensionCache extensions;
   std::shared_ptr<const InittabSnapshot> inittab;
   Mutex mutex;
@@ -85,12 +86,22 @@ class InterpreterImportHost final : public ImportHost {
     if (interp_.is_main()) return body();
     ThreadState* const temporary = interp_.registry().main()->threads().NewBound(Whence::kExec);
     if (temporary == nullptr) return Raise(ErrorType::MemoryError(), "no memory for a thread state");
-    ThreadState* const before = ThreadState::Swap(temporary);
-    absl::Status status = body();
-    InterpreterThreads::Clear(*temporary);
-    InterpreterThreads::DeleteCurrent();
-    before->Attach();
-    return status;
+    // Back, however the body ends: it may throw, or end its thread.
+    struct Back {
+      ~Back() {
+        InterpreterThreads::Clear(*temporary);
+        InterpreterThreads::DeleteCurrent();
+        before->Attach();
+      }
+      ThreadState* const temporary;
+      ThreadState* const before;
+    } const back{temporary, ThreadState::Swap(temporary)};
+    return body();
+  }
+
+  ModuleLockRegistry* MainModuleLocks() override {
+    Importer* const importer = ImporterOf(*interp_.registry().main());
+    return importer == nullptr ? nullptr : &importer->module_locks();
   }
 
   bool EnableGilForImport() override {
@@ -183,6 +194,7 @@ ImportState* StateOf(Interpreter& interp) {
 absl::Status InitCore(void*, Interpreter& interp) {
   Process& process = TheProcess();
   if (interp.is_main()) {
+    process.options = process.next;
     process.inittab = process.options.inittab == nullptr ? nullptr : process.options.inittab->Freeze();
   }
   static_cast<void>(interp.set_table(Interpreter::Table::kImporter, MakeRef<ImportState>(interp, process)));
@@ -191,7 +203,11 @@ absl::Status InitCore(void*, Interpreter& interp) {
 
 void ClearInterpreter(void*, Interpreter& interp) {
   Process& process = TheProcess();
-  if (interp.is_main() && process.options.inittab != nullptr) process.options.inittab->Thaw();
+  if (interp.is_main()) {
+    // Once: after this life the host may do with the table as it likes.
+    Inittab* const inittab = std::exchange(process.options.inittab, nullptr);
+    if (inittab != nullptr) inittab->Thaw();
+  }
   Ref<Object> state = interp.set_table(Interpreter::Table::kImporter, nullptr);
   if (state == nullptr || !static_cast<ImportState*>(state.get())->importer().InUse()) return;
   std::list<Ref<Object>> node;  // allocated before the lock
@@ -241,7 +257,7 @@ void AfterForkInChild(void*, Interpreter& interp) {
 }  // namespace
 
 Subsystem ImportSubsystem(ImportSubsystemOptions options) {
-  TheProcess().options = std::move(options);
+  TheProcess().next = std::move(options);
   return {
       .name = "import",
       .init_core = &InitCore,

@@ -64,6 +64,8 @@ class ImportSubsystemTest : public testing::Test {
     return importer;
   }
   static inline std::function<void()> at_the_end;
+  static inline Atomic<int> runs{0};
+  static inline Atomic<bool> leave{false};
   static std::string ForkAnd(const std::function<int()>& body) {
     const auto pid = Fork::Run();
     if (!pid.ok()) return std::string(pid.status().message());
@@ -191,6 +193,90 @@ TEST_F(ImportSubsystemTest, AForkWhileAnotherInterpreterIsInsideAModuleBody) {
   importing.join();
 }
 
+// Whichever of them is first runs it, in the main interpreter, and the other one finds what that has made.
+TEST_F(ImportSubsystemTest, B117_SinglePhaseRunsOnceThoughTwoInterpretersImportItAtOnce) {
+  class NativeFinder final : public Finder {
+    absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>*,
+                                             const Object*) override {
+      ModuleSpec::Options options;
+      options.loader = NativeModulesOf(Interpreter::Get())->LoaderFor([](ModuleInit& init) {
+        runs.fetch_add(1, kRelease);
+        {
+          DetachedScope detached;
+          while (!leave.load(kAcquire)) YieldCpu();
+        }
+        init.Return(Ref<Object>(Module::New(init.name(), init.spec())));
+      });
+      options.origin = "built-in";
+      return ModuleSpec::New(name, std::move(options));
+    }
+  };
+  for (const bool main_is_first : {true, false}) {
+    runs.store(0, kRelaxed);
+    leave.store(false, kRelaxed);
+    Start().set_meta_path(List::Of({MakeRef<NativeFinder>()}));
+    ThreadState* const main_thread = ThreadState::Current();
+    ASSERT_TRUE(Runtime::NewInterpreter(InterpreterConfig::Legacy()).ok());
+    Interpreter& sub = Interpreter::Get();
+    ImporterOf(sub)->set_meta_path(List::Of({MakeRef<NativeFinder>()}));
+    ThreadState::Swap(main_thread);
+    Atomic<int> started{0};
+    // The cache is the process' own: a name for each pair.
+    const std::string name = main_is_first ? "main_first" : "main_second";
+    const auto import_in = [&](Interpreter& interp) {
+      ThreadState* const own = interp.threads().NewBound();
+      own->Attach();
+      started.fetch_add(1, kRelease);
+      // Without the GIL no subinterpreter may have it (IL-67), which is asked after it has run.
+      EXPECT_EQ(ImporterOf(interp)->Import(name).ok(), kGilEnabled || interp.is_main());
+      InterpreterThreads::Clear(*own);
+      InterpreterThreads::DeleteCurrent();
+    };
+    {
+      DetachedScope detached;
+      Interpreter& main = Runtime::Get().main_interpreter();
+      std::jthread first([&] { import_in(main_is_first ? main : sub); });
+      EXPECT_TRUE(Eventually([] { return runs.load(kAcquire) == 1; }));
+      std::jthread second([&] { import_in(main_is_first ? sub : main); });
+      EXPECT_TRUE(Eventually([&] { return started.load(kAcquire) == 2; }));
+      for (int i = 0; i < 1000 && runs.load(kAcquire) == 1; ++i) YieldCpu();
+      leave.store(true, kRelease);
+    }
+    EXPECT_EQ(runs.load(kAcquire), 1) << name;
+    EXPECT_EQ(Runtime::Finalize(), 0);
+  }
+}
+
+// What is given while the runtime runs is for its next life: neither the table that is frozen nor what a new interpreter
+// gets changes.
+TEST_F(ImportSubsystemTest, IL53_OptionsAreThoseOfTheNextLife) {
+  Inittab now({{"now", [](ModuleInit& init) { init.Return(Ref<Object>(Module::New("now"))); }}});
+  Inittab next({{"next", [](ModuleInit& init) { init.Return(Ref<Object>(Module::New("next"))); }}});
+  ImportSubsystemOptions options;
+  options.inittab = &now;
+  static_cast<void>(ImportSubsystem(options));
+  ASSERT_TRUE(Runtime::Initialize().ok());
+  ThreadState* const main_thread = ThreadState::Current();
+  options.inittab = &next;
+  static_cast<void>(ImportSubsystem(options));
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+  ASSERT_TRUE(sub.ok());
+  const auto is_missing = [](const char* name) {
+    return IsError(ImporterOf(Interpreter::Get())->Import(name).status(), ErrorType::ModuleNotFoundError());
+  };
+  EXPECT_FALSE(is_missing("now"));
+  EXPECT_TRUE(is_missing("next"));
+  ThreadState::Swap(main_thread);
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_TRUE(now.Append("later", nullptr).ok()) << "it may grow between two lives";
+
+  ASSERT_TRUE(Runtime::Initialize().ok());
+  EXPECT_FALSE(is_missing("next"));
+  EXPECT_TRUE(is_missing("now"));
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  static_cast<void>(ImportSubsystem());
+}
+
 TEST_F(ImportSubsystemTest, B101_AForkInsideAModuleBodyMayGoOnInBothProcesses) {
   std::string ended;
   Importer* importer = nullptr;
@@ -301,6 +387,7 @@ TEST_F(ImportSubsystemTest, ASignalHandlersExceptionEndsTheWaitForAModule) {
   static Atomic<bool> inside{false};
   static Atomic<bool> leave{false};
   inside.store(false, kRelaxed), leave.store(false, kRelaxed);
+  ::signal(SIGINT, SIG_DFL);  // whoever runs the test may ignore it
   ASSERT_TRUE(Runtime::Initialize({.install_signal_handlers = true}).ok());
   const pthread_t main_thread = ::pthread_self();
   Importer& importer = Start([main_thread] {

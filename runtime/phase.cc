@@ -8,26 +8,25 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
+const char* PhaseName() {
+  const PhaseFlags& phase = process_phase;
+  // In CPython's order: the first that holds names the phase.
+  if (phase.finalizing.load(kRelaxed) != 0) return "finalizing";
+  if (phase.initialized.load(kRelaxed)) return "initialized";
+  if (phase.core_initialized.load(kRelaxed)) return "core initialized";
+  if (phase.preinitialized.load(kRelaxed)) return "preinitialized";
+  if (phase.preinitializing.load(kRelaxed)) return "preinitializing";
+  return "unknown";
+}
+
 void PrintPhase(int fd) {
   char line[80];
   int size;
-  const PhaseFlags& phase = process_phase;
-  // In CPython's order: the first that holds names the phase.
-  if (const uintptr_t finalizing = phase.finalizing.load(kRelaxed); finalizing != 0) {
+  if (const uintptr_t finalizing = process_phase.finalizing.load(kRelaxed); finalizing != 0) {
     size = std::snprintf(line, sizeof(line), "Python runtime state: finalizing (tstate=0x%016zx)\n",
                          static_cast<size_t>(finalizing));
   } else {
-    const char* name = "unknown";
-    if (phase.initialized.load(kRelaxed)) {
-      name = "initialized";
-    } else if (phase.core_initialized.load(kRelaxed)) {
-      name = "core initialized";
-    } else if (phase.preinitialized.load(kRelaxed)) {
-      name = "preinitialized";
-    } else if (phase.preinitializing.load(kRelaxed)) {
-      name = "preinitializing";
-    }
-    size = std::snprintf(line, sizeof(line), "Python runtime state: %s\n", name);
+    size = std::snprintf(line, sizeof(line), "Python runtime state: %s\n", PhaseName());
   }
   // A failing write has nobody to tell.
   if (::write(fd, line, static_cast<size_t>(size)) < 0) return;

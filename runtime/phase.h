@@ -39,6 +39,9 @@ class PhaseFlags {
 // One per process.
 inline constinit PhaseFlags process_phase;
 
+// "initialized", "core initialized", "finalizing", ... Async-signal-safe.
+const char* PhaseName();
+
 // "Python runtime state: initialized\n" to `fd`. Async-signal-safe.
 void PrintPhase(int fd);
 

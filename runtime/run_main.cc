@@ -61,10 +61,32 @@ Outcome CallInteractiveHook(SysModule& sys) {
   return Display(sys, status);
 }
 
+bool HasProgram(const RuntimeConfig& config) {
+  return config.run_command.has_value() || config.run_module.has_value() || config.run_filename.has_value();
+}
+
+bool StdinIsInteractive(const RuntimeConfig& config) {
+  return config.interactive > 0 || ::isatty(STDIN_FILENO) == 1;
+}
+
 bool WantsPrompt(SysModule& sys) {
+  const RuntimeConfig& config = sys.config();
+  if (!HasProgram(config) || !StdinIsInteractive(config)) return false;
   if (sys.inspect() > 0) return true;
   // Now and not at the start: the program may have set it (SY-29).
-  return sys.config().use_environment && sys.host().Environment("PYTHONINSPECT").has_value();
+  return config.use_environment && sys.host().Environment("PYTHONINSPECT").has_value();
+}
+
+Outcome RunProgram(SysModule& sys, const Program& program) {
+  if (!HasProgram(sys.config()) && StdinIsInteractive(sys.config())) {
+    // The program is the prompt: there is no other one that SystemExit were to be kept from preventing.
+    sys.set_inspect(0);
+    const Outcome hook = CallInteractiveHook(sys);
+    if (hook.exits) return hook;
+  }
+  absl::Status status = AuditProgram(sys);
+  if (status.ok()) status = program.run();
+  return Display(sys, status);
 }
 
 [[noreturn]] void DieOfSigint() {
@@ -86,12 +108,7 @@ int RunMain(const Program& program) {
   SysModule* const sys = SysModule::Current();
   PYRT_CHECK(sys != nullptr, "Py_RunMain",
              "there is no sys: add SysSubsystem() before Runtime::Initialize, and be attached");
-  Outcome outcome;
-  {
-    absl::Status status = AuditProgram(*sys);
-    if (status.ok()) status = program.run();
-    outcome = Display(*sys, status);
-  }
+  Outcome outcome = RunProgram(*sys, program);
   if (!outcome.exits && program.prompt && WantsPrompt(*sys)) {
     // From here on SystemExit is obeyed: this is the prompt that it was to be kept from preventing.
     sys->set_inspect(0);

@@ -2,12 +2,14 @@
 //
 //   1  the audit event of the program, as the config names it:
 //        -c        cpython.run_command (text)       file     cpython.run_file (file name)
-//        -m        cpython.run_module (name)        neither  cpython.run_stdin ()
+//        -m        cpython.run_module (name)        neither  cpython.run_stdin (); with an interactive stdin (a
+//                                                            terminal, or -i) the hook of step 4 before it
 //   2  the program; a refusal by a hook counts as its failure
 //   3  an exception is displayed (error_display.h): SystemExit gives the status, any other 1
-//   4  with -i, or PYTHONINSPECT as it is now: the prompt; before it sys.__interactivehook__ and the events
-//      cpython.run_interactivehook (hook) and cpython.run_stdin (). SystemExit skips it, but not with -i (SY-29);
-//      that of the hook or at the prompt ends the program with its status
+//   4  after a -c, -m or file, if stdin is interactive, with -i, or PYTHONINSPECT as it is now: the prompt; before it
+//      sys.__interactivehook__ and the events cpython.run_interactivehook (hook) and cpython.run_stdin ().
+//      SystemExit skips it, but not with -i (SY-29); that of the hook or at the prompt ends the program with its
+//      status, as does that of a program that is a prompt itself
 //   5  Runtime::Finalize; standard streams that cannot be flushed make the status 120, whatever it was (LC-31)
 //   6  a KeyboardInterrupt that nobody caught: SIGINT with its default action, so that a shell sees it (SY-28)
 //
@@ -26,8 +28,8 @@ namespace pyrt::inline PYRT_VARIANT {
 
 // What a host brings. Called attached, on the calling thread.
 struct Program {
-  std::function<absl::Status()> run;
-  // The prompt; empty if the host has none. Its failure is displayed like that of `run`.
+  std::function<absl::Status()> run;  // without a -c, -m or file: what reads stdin
+  // The prompt after it; empty if the host has none. Its failure is displayed like that of `run`.
   std::function<absl::Status()> prompt;
 };
 

@@ -4,6 +4,8 @@
 #include "pyrt/runtime/run_main.h"
 
 #include <fcntl.h>
+#include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -24,6 +26,7 @@
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/runtime/runtime.h"
 #include "pyrt/runtime/runtime_test_util.h"
+#include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sys_subsystem.h"
 #include "pyrt/runtime/thread.h"
 #include "pyrt/sys/error_display.h"
@@ -56,18 +59,24 @@ Ref<Object> ExitingFunction(int64_t status) {
 }
 
 absl::Status StartDaemonThatWrites() {
+  static constinit Atomic<bool> written{false};
   const auto daemon = Thread::Start(
       [] {
         const Ref<Object> stream = SysModule::Current()->dict().Find("stdout");
         for (;;) {
           for (int i = 0; i < 20; ++i) static_cast<void>(WriteToStream(stream, std::string(100, 'd')));
           static_cast<void>(FlushStream(stream));
+          written.store(true, kRelease);
           DetachedScope detached(ThreadState::Get("daemon"));
         }
         return absl::OkStatus();
       },
       {.daemon = true});
-  return daemon.status();
+  if (!daemon.ok()) return daemon.status();
+  // The end begins while the daemon is inside a write.
+  DetachedScope detached(ThreadState::Get("host"));
+  return Eventually([] { return written.load(kAcquire); }) ? absl::OkStatus()
+                                                           : absl::InternalError("no write");
 }
 
 absl::Status FailInThread() {
@@ -147,6 +156,11 @@ absl::Status ShowEvent(std::string_view event, const Ref<Tuple>& arguments, void
   return absl::OkStatus();
 }
 
+std::string Variable(const char* name, const char* otherwise) {
+  const char* const value = ::getenv(name);
+  return value != nullptr ? value : otherwise;
+}
+
 int Host(const std::vector<std::string>& argv) {
   ArmWatchdog();
   RuntimeConfig config;
@@ -161,8 +175,10 @@ int Host(const std::vector<std::string>& argv) {
   Runtime::AddSubsystem(SysSubsystem(options));
   const auto runtime = Runtime::Initialize(RuntimeOptionsOf(config));
   if (!runtime.ok()) ExitStatusException(RuntimeStatus::FromStatus(runtime.status(), "main"));
-  std::string name = config.run_command.value_or("pass\n");
+  std::string name = config.run_command.value_or(Variable("HOST_STDIN", "pass") + "\n");
   name.pop_back();
+  const std::string hook = Variable("HOST_HOOK", "pass");
+  if (!Programs().at(hook)().ok()) return 97;
   return RunMain({.run = Programs().at(name), .prompt = [] {
                     Print("prompt\n");
                     return ::getenv("HOST_PROMPT_EXITS") != nullptr ? Exit({Int::Of(3)}) : absl::OkStatus();
@@ -179,9 +195,12 @@ struct Ended {
 
 struct Start {
   std::vector<std::pair<std::string, std::string>> environment = {};
-  const char* out = nullptr;     // a file in the place of the captured stdout
+  const char* out = nullptr;  // a file in the place of the captured stdout
+  const char* in = "/dev/null";
   std::vector<int> closed = {};  // descriptors that are not open
   bool out_is_broken_pipe = false;
+  bool out_is_slow_pipe = false;  // one of 4096 bytes, whose reader takes less than that at a time
+  bool in_is_terminal = false;
 };
 
 std::string Contents(int fd) {
@@ -203,11 +222,22 @@ int Scratch() {
 Ended RunHost(const std::vector<std::string>& arguments, const Start& start = {}) {
   const int out = Scratch();
   const int err = Scratch();
+  int slow[2] = {-1, -1};
+  int terminal[2] = {-1, -1};
+  if (start.out_is_slow_pipe) {
+    EXPECT_EQ(::pipe2(slow, O_CLOEXEC), 0);
+    EXPECT_GE(::fcntl(slow[1], F_SETPIPE_SZ, 4096), 4096);
+  }
+  if (start.in_is_terminal) {
+    EXPECT_EQ(::openpty(&terminal[0], &terminal[1], nullptr, nullptr, nullptr), 0);
+  }
   const pid_t child = ::fork();
   if (child == 0) {
-    ::dup2(::open("/dev/null", O_RDONLY), 0);
+    ::signal(SIGINT, SIG_DFL);  // whoever runs the test may ignore it
+    ::dup2(start.in_is_terminal ? terminal[1] : ::open(start.in, O_RDONLY), 0);
     ::dup2(start.out != nullptr ? ::open(start.out, O_WRONLY) : out, 1);
     ::dup2(err, 2);
+    if (start.out_is_slow_pipe) ::dup2(slow[1], 1);
     if (start.out_is_broken_pipe) {
       int ends[2];
       if (::pipe(ends) != 0) ::_exit(99);
@@ -226,7 +256,14 @@ Ended RunHost(const std::vector<std::string>& arguments, const Start& start = {}
     ::execv("/proc/self/exe", argv.data());
     ::_exit(98);
   }
+  if (start.out_is_slow_pipe) {
+    ::close(slow[1]);
+    char some[512];
+    while (::read(slow[0], some, sizeof(some)) > 0) ::sched_yield();
+    ::close(slow[0]);
+  }
   const std::string how = WaitForChild(child);
+  for (const int fd : terminal) ::close(fd);
   return {how, Contents(out), Contents(err)};
 }
 
@@ -300,6 +337,15 @@ TEST(RunMainTest, SY8_DescriptorsThatAreClosedAtTheStart) {
   EXPECT_EQ(HowEnds("exit_text", {.closed = {0, 1, 2}}), "exit 1");
 }
 
+TEST(RunMainTest, SY13_B032_AStdinThatIsADirectoryEndsTheStart) {
+  const Ended ended = RunHost({"-c", "print"}, {.in = "/"});
+  EXPECT_EQ(ended.how, "exit 1");
+  EXPECT_EQ(ended.out, "");
+  EXPECT_EQ(ended.err,
+            "Fatal Python error: init_sys_streams: <stdin> is a directory, cannot continue\n"
+            "Python runtime state: core initialized\n");
+}
+
 TEST(RunMainTest, SY9_UnbufferedOutputFailsInTheProgramAndNotAtTheEnd) {
   // The write fails at once; nothing is left that a flush could fail with.
   EXPECT_EQ(RunHost({"-u", "-c", "print"}, {.out = "/dev/full"}).how, "exit 0");
@@ -311,9 +357,12 @@ TEST(RunMainTest, SY29_ThePrompt) {
   EXPECT_EQ(inspected.how, "exit 0") << "the prompt's";
   EXPECT_EQ(inspected.out, "seven\nprompt\n");
   EXPECT_EQ(inspected.err, "SystemExit: 7\n");
-  EXPECT_EQ(RunHost({"-c", "ask_for_prompt"}).out, "prompt\n")
+  const Start terminal{.in_is_terminal = true};
+  EXPECT_EQ(RunHost({"-c", "ask_for_prompt"}, terminal).out, "prompt\n")
       << "the variable is looked at when the program has ended";
-  EXPECT_EQ(RunHost({"-E", "-c", "ask_for_prompt"}).out, "");
+  EXPECT_EQ(RunHost({"-E", "-c", "ask_for_prompt"}, terminal).out, "");
+  EXPECT_EQ(RunHost({"-c", "ask_for_prompt"}).out, "") << "nobody is there to be asked";
+  EXPECT_EQ(RunHost({"-c", "pass"}, terminal).out, "") << "nobody has asked for it";
   const Ended exits = RunHost({"-c", "exit_7"}, {.environment = {{"HOST_AUDIT", "1"}}});
   EXPECT_EQ(exits.out, "cpython.run_command ('exit_7\\n',)\nseven\n") << "SystemExit needs no prompt";
   const Ended hook = RunHost({"-i", "-c", "interactive_hook"});
@@ -329,6 +378,31 @@ TEST(RunMainTest, SY29_SystemExitAtThePromptAndBeforeItEndsTheProgram) {
   EXPECT_EQ(in_hook.how, "exit 4");
   EXPECT_EQ(in_hook.err, "Failed calling sys.__interactivehook__\n");
   EXPECT_EQ(in_hook.out, "") << "no prompt";
+}
+
+TEST(RunMainTest, SY29_WithoutAProgramThePromptIsTheProgram) {
+  for (const bool option : {false, true}) {
+    const std::vector<std::string> words =
+        option ? std::vector<std::string>{"-i"} : std::vector<std::string>{};
+    const auto prompt = [&](const char* hook, const char* inspect = "") {
+      return RunHost(words, {.environment = {{"HOST_AUDIT", "1"},
+                                             {"HOST_STDIN", "exit_7"},
+                                             {"HOST_HOOK", hook},
+                                             {"PYTHONINSPECT", inspect}},
+                             .in_is_terminal = !option});
+    };
+    const Ended obeyed = prompt("interactive_hook", "1");
+    EXPECT_EQ(obeyed.how, "exit 7") << "and no second prompt";
+    EXPECT_EQ(obeyed.out,
+              "cpython.run_interactivehook (<built-in function f>,)\ncpython.run_stdin ()\nseven\n");
+    EXPECT_EQ(obeyed.err, "Failed calling sys.__interactivehook__\nValueError: from f\n");
+    const Ended in_hook = prompt("interactive_hook_exits_4");
+    EXPECT_EQ(in_hook.how, "exit 4");
+    EXPECT_THAT(in_hook.out, Not(HasSubstr("run_stdin")));
+  }
+  const Start from_a_file{.environment = {{"HOST_STDIN", "print"}, {"HOST_HOOK", "interactive_hook"}}};
+  EXPECT_EQ(RunHost({}, from_a_file).out, "text\n");
+  EXPECT_EQ(RunHost({}, from_a_file).err, "") << "the hook is for prompts";
 }
 
 TEST(RunMainTest, SY51_EventsOfPrograms) {
@@ -348,7 +422,7 @@ TEST(RunMainTest, SY51_EventsOfPrograms) {
 
 TEST(RunMainTest, UnraisableErrorsAndWarningsReachSysStderr) {
   EXPECT_EQ(RunHost({"-c", "fail_in_thread"}).err,
-            "Exception ignored in thread started by: <built-in function f>\nValueError: from f\n");
+            "Exception ignored in thread started by <built-in function f>:\nValueError: from f\n");
   const Ended sub = RunHost({"-c", "leave_subinterpreter"});
   EXPECT_EQ(sub.how, "exit 0");
   EXPECT_EQ(sub.err,
@@ -356,7 +430,7 @@ TEST(RunMainTest, UnraisableErrorsAndWarningsReachSysStderr) {
 }
 
 TEST(RunMainTest, GH_129536_ADaemonThreadThatWritesDoesNotKeepTheProcess) {
-  for (int i = 0; i < 5; ++i) EXPECT_EQ(HowEnds("daemon"), "exit 0");
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(HowEnds("daemon", {.out_is_slow_pipe = true}), "exit 0");
 }
 
 TEST(RunMainTest, BadOptionsAndHelp) {

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -50,6 +51,7 @@ Runtime& Runtime::Instance() {
     static const InterpreterDirectory directory{.registry = &instance->registry_.threads(),
                                                 .find = &FindLink};
     SetInterpreterDirectory(&directory);
+    ThreadState::SetHangHook(&Thread::OnHang);
     return instance;
   }();
   return *runtime;
@@ -112,14 +114,17 @@ absl::StatusOr<Runtime*> Runtime::Initialize(const RuntimeOptions& options) {
   Runtime& runtime = Instance();
   if (IsInitialized()) return &runtime;
   uint64_t nobody = 0;
-  if (!runtime.busy_.compare_exchange_strong(nobody, CurrentThreadIdent(), kAcquire, kRelaxed)) {
-    return absl::FailedPreconditionError(nobody == CurrentThreadIdent()
+  if (!runtime.busy_.compare_exchange_strong(nobody, CurrentThreadIdent() | kStarts, kAcquire, kRelaxed)) {
+    return absl::FailedPreconditionError((nobody & ~kStarts) == CurrentThreadIdent()
                                              ? "Initialize was called inside Initialize or Finalize"
                                              : "another thread is initializing or finalizing the runtime");
   }
-  absl::Status status = runtime.Start(options);
-  runtime.busy_.store(0, kRelease);
-  if (!status.ok()) return status;
+  // Also when memory is too short for saying so: then std::bad_alloc is what comes out.
+  struct Idle {
+    ~Idle() { busy.store(0, kRelease); }
+    Atomic<uint64_t>& busy;
+  } idle{runtime.busy_};
+  if (absl::Status status = runtime.Start(options); !status.ok()) return status;
   return &runtime;
 }
 
@@ -189,24 +194,37 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
             for (auto it = subsystems.rbegin(); it != subsystems.rend(); ++it) {
               if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
             }
+            Thread::Disown(interp);
           },
       .join_threads = [](void*, Interpreter& interp) { return Thread::JoinAll(interp); },
       .joinable_threads = [](void*, Interpreter& interp) { return Thread::Joinable(interp); },
   });
 
+  // A start that failed leaves nothing behind, unlike CPython's (LC-3).
+  struct Undo {
+    ~Undo() {
+      if (done) return;
+      if (thread != nullptr) {
+        runtime.registry_.signals().RestoreDefaults();
+        runtime.EndClaimed(*thread);  // runs code
+      } else if (interp != nullptr) {
+        runtime.registry_.Delete(interp);
+      }
+      process_phase.core_initialized.store(false, kRelaxed);
+      process_phase.preinitialized.store(false, kRelaxed);
+    }
+    Runtime& runtime;
+    Interpreter* interp = nullptr;
+    ThreadState* thread = nullptr;
+    bool done = false;
+  } undo{*this};
   absl::StatusOr<Interpreter*> created =
       registry_.New(nullptr, InterpreterConfig::Main(), InterpreterWhence::kRuntime, options.enable_gil);
-  if (!created.ok()) {
-    Undo(nullptr);
-    return created.status();
-  }
+  if (!created.ok()) return created.status();
   Interpreter& interp = **created;
-  ThreadState* const thread = interp.threads().NewBound(Whence::kInit);
-  if (thread == nullptr) {
-    registry_.Delete(&interp);
-    Undo(nullptr);
-    return absl::ResourceExhaustedError("can't make first thread");
-  }
+  undo.interp = &interp;
+  ThreadState* const thread = undo.thread = interp.threads().NewBound(Whence::kInit);
+  if (thread == nullptr) return absl::ResourceExhaustedError("can't make first thread");
   thread->Attach();
   registry_.SetMainThreadState(thread);
 
@@ -217,30 +235,26 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
       // A write to a closed pipe or a full file is an OSError and not a death (signal_install_handlers).
       ::signal(SIGPIPE, SIG_IGN);
       ::signal(SIGXFSZ, SIG_IGN);
-      interrupt_handler_ = {.call = &RaiseKeyboardInterrupt};
-      registry_.signals().SetHandler(SIGINT, &interrupt_handler_);
-      status = registry_.signals().InstallOsHandler(SIGINT);
+      // A SIGINT that is ignored (nohup, a shell's background job) or a host's own is not taken over.
+      struct sigaction current = {};
+      ::sigaction(SIGINT, nullptr, &current);
+      if (current.sa_handler == SIG_DFL) {
+        interrupt_handler_ = {.call = &RaiseKeyboardInterrupt};
+        registry_.signals().SetHandler(SIGINT, &interrupt_handler_);
+        status = registry_.signals().InstallOsHandler(SIGINT);
+      }
     }
   }
   if (status.ok()) status = InitMain(interp);
   if (!status.ok()) {
-    Undo(thread);
+    RuntimeStatus::NotePhase(&status);
     return status;
   }
+  undo.done = true;
   // Last, after everything that a subsystem does (gh-146302). Release: who sees it sees all of that.
   phase.initialized.store(true, kRelease);
   interp.Unclaim();
   return absl::OkStatus();
-}
-
-// A start that failed leaves nothing behind, unlike CPython's (LC-3).
-void Runtime::Undo(ThreadState* thread) {
-  if (thread != nullptr) {
-    registry_.signals().RestoreDefaults();
-    EndClaimed(*thread);  // runs code
-  }
-  process_phase.core_initialized.store(false, kRelaxed);
-  process_phase.preinitialized.store(false, kRelaxed);
 }
 
 // ---- Interpreters
@@ -256,28 +270,34 @@ absl::StatusOr<ThreadState*> Runtime::NewInterpreter(const InterpreterConfig& co
   absl::StatusOr<Interpreter*> created = runtime.registry_.New(creator, config, whence);
   if (!created.ok()) return created.status();
   Interpreter& interp = **created;
-  // One way out for every failure from here on (LC-29).
-  if (creator != nullptr) creator->Detach();
-  ThreadState* const thread = interp.threads().NewBound(Whence::kInit);
-  absl::Status status = absl::OkStatus();
-  if (thread == nullptr) {
-    status = absl::ResourceExhaustedError("can't make a thread state for the new interpreter");
-  } else {
-    thread->Attach();
-    status = runtime.InitCore(interp);
-    if (status.ok()) status = runtime.InitMain(interp);
-    if (status.ok()) {
-      interp.Unclaim();
-      return thread;
+  // One way out for every failure from here on (LC-29), also where memory is too short for saying so.
+  struct Undo {
+    ~Undo() {
+      if (interp == nullptr) return;
+      if (thread == nullptr) {
+        runtime.registry_.Delete(interp);
+      } else {
+        runtime.EndClaimed(*thread);  // with the threads that a subsystem has started
+      }
+      if (creator != nullptr) creator->Attach();
     }
-  }
+    Runtime& runtime;
+    ThreadState* const creator;
+    Interpreter* interp;
+    ThreadState* thread = nullptr;
+  } undo{runtime, creator, &interp};
+  if (creator != nullptr) creator->Detach();
+  ThreadState* const thread = undo.thread = interp.threads().NewBound(Whence::kInit);
   if (thread == nullptr) {
-    runtime.registry_.Delete(&interp);
-  } else {
-    runtime.EndClaimed(*thread);  // with the threads that a subsystem has started
+    return absl::ResourceExhaustedError("can't make a thread state for the new interpreter");
   }
-  if (creator != nullptr) creator->Attach();
-  return status;
+  thread->Attach();
+  absl::Status status = runtime.InitCore(interp);
+  if (status.ok()) status = runtime.InitMain(interp);
+  if (!status.ok()) return status;
+  undo.interp = nullptr;
+  interp.Unclaim();
+  return thread;
 }
 
 void Runtime::TearDown(Interpreter& interp, ThreadState& thread) {
@@ -298,6 +318,7 @@ void Runtime::EndInterpreter(ThreadState& thread) {
     PYRT_CHECK(interp.claimed_by() != CurrentThreadIdent() && thread.whence() != Whence::kThreading,
                "Py_EndInterpreter", "the interpreter is ending already (%s)", thread.ToString().c_str());
     // Finalize was faster: this thread has come too late and hangs as soon as it attaches.
+    Thread::GiveUp();
     for (;;) {
       DetachedScope detached;
       YieldCpu();
@@ -318,19 +339,21 @@ void Runtime::EndClaimed(ThreadState& thread) {
   registry_.Delete(&interp);
 }
 
-void Runtime::ReleaseInterpreterId(Interpreter& interp) {
-  if (!interp.DecrefId()) return;
+void Runtime::ReleaseInterpreterId(int64_t id) {
+  Runtime& runtime = Instance();
+  Interpreter* const interp = runtime.registry_.ReleaseIdAndClaim(id);
+  if (interp == nullptr) return;
   // The state would be gone when this thread wants it back.
   PYRT_CHECK(
-      ThreadState::Current() == nullptr || ThreadState::Current()->interp() != &interp,
+      ThreadState::Current() == nullptr || ThreadState::Current()->interp() != interp,
       "_PyInterpreterState_IDDecref",
       "this thread is attached to the interpreter whose last reference it gives up; switch to another state "
       "first (%s)",
       ThreadState::Here().c_str());
-  ThreadState* const thread = interp.threads().NewBound(Whence::kFini);
+  ThreadState* const thread = interp->threads().NewBound(Whence::kFini);
   PYRT_CHECK(thread != nullptr, "_PyInterpreterState_IDDecref", "no memory for a thread state");
   ThreadState* const before = ThreadState::Swap(thread);
-  EndInterpreter(*thread);
+  runtime.EndClaimed(*thread);
   if (before != nullptr) before->Attach();
 }
 
@@ -397,13 +420,21 @@ int Runtime::Finalize() {
   if (!IsInitialized()) return 0;
   Runtime& runtime = Instance();
   uint64_t nobody = 0;
+  bool gave_up = false;
   while (!runtime.busy_.compare_exchange_strong(nobody, CurrentThreadIdent(), kAcquire, kRelaxed)) {
-    if (nobody == CurrentThreadIdent()) return 0;  // inside itself (RE-1)
+    if ((nobody & ~kStarts) == CurrentThreadIdent()) return 0;  // inside itself (RE-1)
     // Somebody else finalizes: this thread has come too late and hangs as soon as it attaches; if it is not
-    // attached, there is nothing to do for it.
-    if (ThreadState::Current() == nullptr) return 0;
-    DetachedScope detached;
-    YieldCpu();
+    // attached, there is nothing to do for it. Who starts is done in a moment, as IsInitialized is true already.
+    if ((nobody & kStarts) == 0 || PYRT_MUTANT(finalize_takes_a_start_for_an_end)) {
+      if (ThreadState::Current() == nullptr) return 0;
+      // The end may be waiting for this very thread.
+      if (!std::exchange(gave_up, true)) Thread::GiveUp();
+    }
+    {
+      std::optional<DetachedScope> detached;
+      if (ThreadState::Current() != nullptr) detached.emplace();
+      YieldCpu();
+    }
     nobody = 0;
     if (!IsInitialized()) return 0;
   }

@@ -40,8 +40,8 @@ namespace pyrt::inline PYRT_VARIANT {
 struct RuntimeOptions {
   // GIL-disabled build: start with the GIL on, for good. Ignored by the GIL-enabled build. CPython: -X gil=1.
   bool enable_gil = kGilEnabled;
-  // Let SIGINT raise KeyboardInterrupt on the main thread, and ignore SIGPIPE and SIGXFSZ, for good. CPython:
-  // PyConfig.install_signal_handlers.
+  // Let SIGINT raise KeyboardInterrupt on the main thread, unless it is ignored or has a handler of the host's, and
+  // ignore SIGPIPE and SIGXFSZ, for good. CPython: PyConfig.install_signal_handlers.
   bool install_signal_handlers = false;
   // Where what cannot be raised goes: sys.unraisablehook. `what` may be null. Null: a subsystem's (sys has one),
   // without any one line on stderr.
@@ -67,7 +67,7 @@ class Runtime {
   // IsInitialized becomes true last (RT-12).
   static absl::StatusOr<Runtime*> Initialize(const RuntimeOptions& options = {});
 
-  // Ends it, in CPython's order (BEHAVIOURS 9.2, 9.3): what is outstanding is waited for, then nothing attaches
+  // Ends it, in CPython's order: what is outstanding is waited for, then nothing attaches
   // any more (daemon threads hang), then modules, interpreters, audit hooks, exit functions. -1 if flushing
   // failed, else 0. Any thread, attached to whatever or nothing; detached afterwards. A call from inside
   // another one returns 0 and does nothing.
@@ -99,9 +99,10 @@ class Runtime {
   // Ends the interpreter of `thread`, which must be attached: joins its threads, runs its calls and callbacks,
   // then lets its other threads hang. Detached afterwards. CPython: Py_EndInterpreter.
   static void EndInterpreter(ThreadState& thread);
-  // Gives up an id reference; ends the interpreter with the last one if its life is linked (IN-22). The
-  // current state is as before.
-  static void ReleaseInterpreterId(Interpreter& interp);
+  // Gives up an id reference; ends the interpreter with the last one if its life is linked (IN-22). Nothing happens if
+  // it has ended, whatever referred to it, and the reference is all that goes if somebody is ending it. Any thread,
+  // attached to whatever but that interpreter or nothing; the current state is as before.
+  static void ReleaseInterpreterId(int64_t id);
 
   // The audit event of all subsystems, in order; the first failure. Attached.
   static absl::Status Audit(const char* event, Args arguments = {});
@@ -123,7 +124,6 @@ class Runtime {
 
   static Runtime& Instance();
   absl::Status Start(const RuntimeOptions& options);
-  void Undo(ThreadState* thread);
   ThreadState& FinalThread();
   void EndRemainingInterpreters(ThreadState& thread);
   int Flush(Interpreter& interp);
@@ -140,8 +140,9 @@ class Runtime {
   ExitFunctions exit_functions_;
   bool was_initialized_ = false;  // or it has been tried
   bool was_finalized_ = false;
-  // The ident of the thread that starts or ends the runtime, 0 for none.
+  // The ident of the thread that starts or ends the runtime, 0 for none; kStarts tells which of both.
   Atomic<uint64_t> busy_{0};
+  static constexpr uint64_t kStarts = uint64_t{1} << 63;
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -25,7 +25,23 @@ using detsched::Options;
 using detsched::Result;
 using detsched::Schedule;
 
-// The runtime is one object: each exploration has a process of its own, and each schedule is one of its lives.
+// Without older values, and on one CPU, so that nobody spins. A life that sleep sets cut short would leave the runtime
+// in the middle of it for the next one.
+Options Exhaustive(int preemption_bound) {
+  Options options = Options::Exhaustive(preemption_bound);
+  options.stale_reads = 0;
+  options.usable_cpus = 1;
+  options.sleep_sets = false;
+  return options;
+}
+
+Options WithFork(Options options) {
+  options.fork = detsched::ForkSide::kEither;
+  return options;
+}
+
+// The runtime is one object: each exploration has a process of its own, and each schedule is one of its lives. An
+// exhaustive one must have been finished.
 void Expect(Options options, void (*body)(Schedule&)) {
   // Made on first use, and a fiber may not be switched in the middle of that.
   ASSERT_TRUE(Runtime::Initialize().ok());
@@ -35,6 +51,9 @@ void Expect(Options options, void (*body)(Schedule&)) {
   options.isolate = true;
   const Result result = Explore(options, body);
   EXPECT_TRUE(result.ok()) << result.report;
+  if (options.strategy == detsched::Strategy::kExhaustive) {
+    EXPECT_TRUE(result.complete) << "cut short after " << result.schedules << " schedules";
+  }
 }
 
 // A thread that the runtime did not start. Joined at the end of the scope, unless it may hang.
@@ -75,24 +94,29 @@ void EndedElsewhere(Schedule& s) {
     InterpreterRegistry& registry = (*Start())->interpreters();
     ThreadState* const main_state = ThreadState::Current();
     DETSCHED_CHECK(registry.main_thread_state() == main_state);
-    main_state->Detach();  // into native code, for ever
-    Foreign ender([&] {
-      DETSCHED_CHECK(Runtime::Finalize() == 0);
-      DETSCHED_CHECK(registry.main_thread_state() == nullptr);
-    });
-    Foreign caller([&] {
-      const auto added = registry.AddMainCall(&Nothing, nullptr);
-      DETSCHED_CHECK(added != PendingCalls::AddResult::kFull);
-      registry.signals().RaiseOnMainThread(BreakerEvent::kSignalsPending);
-    });
+    main_state->Detach();  // into native code, until the end
+    {
+      Foreign ender([&] {
+        DETSCHED_CHECK(Runtime::Finalize() == 0);
+        DETSCHED_CHECK(registry.main_thread_state() == nullptr);
+      });
+      Foreign caller([&] {
+        const auto added = registry.AddMainCall(&Nothing, nullptr);
+        DETSCHED_CHECK(added != PendingCalls::AddResult::kFull);
+        registry.signals().RaiseOnMainThread(BreakerEvent::kSignalsPending);
+      });
+    }
+    main_state->Attach();  // too late: it hangs
+    detsched::Fail("the main thread came back");
   });
   s.Run();
   DETSCHED_CHECK(!Runtime::IsInitialized());
 }
 
 TEST(RuntimeScheduleTest, EB41_EndedOnAnotherThread) {
+  Expect(Exhaustive(1), EndedElsewhere);
   Expect(Options::Random(1500), EndedElsewhere);
-  Expect(Options::Pct(3, 1500), EndedElsewhere);
+  Expect(Options::Pct(3, 3000), EndedElsewhere);
 }
 
 // ---- Two ends at once: one happens, the other comes too late.
@@ -117,7 +141,32 @@ void EndedTwice(Schedule& s) {
   DETSCHED_CHECK(!Runtime::IsInitialized());
 }
 
-TEST(RuntimeScheduleTest, RE1_EndedByTwoThreadsAtOnce) { Expect(Options::Random(1500), EndedTwice); }
+TEST(RuntimeScheduleTest, RE1_EndedByTwoThreadsAtOnce) {
+  Expect(Exhaustive(2), EndedTwice);
+  Expect(Options::Random(1500), EndedTwice);
+  Expect(Options::Pct(3, 3000), EndedTwice);
+}
+
+// ---- An end right after the start, by a thread that only sees that the runtime is there: it happens.
+
+void EndedWhileTheStartReturns(Schedule& s) {
+  s.Spawn("main", [] {
+    Foreign ender([] {
+      while (!Runtime::IsInitialized()) YieldCpu();
+      DETSCHED_CHECK(Runtime::Finalize() == 0);
+      DETSCHED_CHECK(!Runtime::IsInitialized());
+    });
+    DETSCHED_CHECK(Start().ok());
+    ThreadState::Current()->Detach();
+  });
+  s.Run();
+  DETSCHED_CHECK(!Runtime::IsInitialized());
+}
+
+TEST(RuntimeScheduleTest, RT12_AnEndRightAfterTheStartIsNotLost) {
+  Expect(Options::Random(1500), EndedWhileTheStartReturns);
+  Expect(Options::Pct(3, 1500), EndedWhileTheStartReturns);
+}
 
 // ---- A thread that the runtime did not start makes an interpreter and ends it, while the runtime ends and with it every
 // interpreter that is left: each is ended once, by one of the two, and a half-made one by nobody.
@@ -147,45 +196,92 @@ void InterpretersAndTheEnd(Schedule& s) {
 }
 
 TEST(RuntimeScheduleTest, LC16_AnInterpreterIsEndedByOneThread) {
+  Expect(Exhaustive(2), InterpretersAndTheEnd);
   Expect(Options::Random(1500), InterpretersAndTheEnd);
-  Expect(Options::Pct(3, 1500), InterpretersAndTheEnd);
+  Expect(Options::Pct(3, 3000), InterpretersAndTheEnd);
 }
 
 // ---- Threads: what must be joined has run to its end, a daemon may hang, a start that comes too late fails.
 
+// The system may refuse one of the threads: whoever wanted it is told, and nobody waits for it.
 void ThreadsAndTheEnd(Schedule& s) {
-  static int joined, daemons;
-  joined = daemons = 0;
-  s.Spawn("main", [] {
+  static int started, joined;
+  started = joined = 0;
+  const auto start = [](Thread::Body body, bool daemon = false) {
+    const auto thread = Thread::Start(std::move(body), {.daemon = daemon});
+    DETSCHED_CHECK(thread.ok() || IsError(thread.status(), ErrorType::RuntimeError()));
+    if (thread.ok() && !daemon) ++started;
+  };
+  s.Spawn("main", [start] {
     DETSCHED_CHECK(Start().ok());
-    const auto worker = Thread::Start([] {
+    start([start] {
       ++joined;
       // Starts another one, which the end waits for as well.
-      const auto second = Thread::Start([] {
+      start([] {
         ++joined;
         return absl::OkStatus();
       });
-      DETSCHED_CHECK(second.ok());
       return absl::OkStatus();
     });
-    DETSCHED_CHECK(worker.ok());
-    const auto daemon = Thread::Start(
+    start(
         [] {
-          ++daemons;
           DetachedScope detached;
           return absl::OkStatus();
         },
-        {.daemon = true});
-    DETSCHED_CHECK(daemon.ok());
+        /*daemon=*/true);
     DETSCHED_CHECK(Runtime::Finalize() == 0);
-    DETSCHED_CHECK(joined == 2);
+    DETSCHED_CHECK(joined == started);
     HangForever();  // what the daemon may still look at
   });
   s.Run();
 }
 
+Options WithFailedStarts(Options options) {
+  options.thread_start_failures = 1;
+  return options;
+}
+
 TEST(RuntimeScheduleTest, LC12_ThreadsAreJoinedAndDaemonsAreLeft) {
-  Expect(Options::Random(1500), ThreadsAndTheEnd);
+  Expect(WithFailedStarts(Options::Random(1500)), ThreadsAndTheEnd);
+  Expect(WithFailedStarts(Options::Pct(3, 3000)), ThreadsAndTheEnd);
+}
+
+// A daemon dies in native code, where it is detached, or never comes back from there, while another one works: the end
+// does not wait for it, nor does a stop of the world.
+void ADaemonDies(Schedule& s) {
+  s.Spawn("main", [] {
+    DETSCHED_CHECK(Start().ok());
+    const auto victim = Thread::Start(
+        [] {
+          DetachedScope detached;
+          if (const int how = detsched::Choose(3); how != 0) {
+            detsched::Kill(detsched::CurrentFiber(),
+                           how == 1 ? detsched::Death::kHang : detsched::Death::kExit);
+          }
+          return absl::OkStatus();
+        },
+        {.daemon = true});
+    DETSCHED_CHECK(victim.ok());
+    const auto worker = Thread::Start([] {
+      ThreadState::Current()->Poll();
+      return absl::OkStatus();
+    });
+    DETSCHED_CHECK(worker.ok());
+    { StoppedWorld stopped(Runtime::Get().main_interpreter().threads()); }
+    DETSCHED_CHECK(Runtime::Finalize() == 0);
+    DETSCHED_CHECK(worker->IsDone());
+    HangForever();
+  });
+  s.Run();
+  DETSCHED_CHECK(!Runtime::IsInitialized());
+}
+
+TEST(RuntimeScheduleTest, LC12_ADaemonThatDiesHoldsNobodyUp) {
+  // The state of a thread that is gone without a word keeps its interpreter's locks, and each life looks through them:
+  // few lives in a process.
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    Expect(Options::Pct(3, 100, seed), ADaemonDies);
+  }
 }
 
 // ---- Fork, from a thread that is not the main one, while that one stops the world, attaches and ends the runtime, for
@@ -227,11 +323,8 @@ void ForkFromAWorker(Schedule& s) {
 }
 
 TEST(RuntimeScheduleTest, B029_ForkFromAWorkerWhileOthersRun) {
-  for (const auto side : {detsched::ForkSide::kChild, detsched::ForkSide::kParent}) {
-    Options options = Options::Random(1000);
-    options.fork = side;
-    Expect(options, ForkFromAWorker);
-  }
+  Expect(WithFork(Options::Random(2000)), ForkFromAWorker);
+  Expect(WithFork(Options::Pct(3, 2000)), ForkFromAWorker);
 }
 
 }  // namespace

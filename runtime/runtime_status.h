@@ -28,10 +28,11 @@ class [[nodiscard]] RuntimeStatus {
   static RuntimeStatus NoMemory() { return Error("memory allocation failed"); }
   static RuntimeStatus Exit(int exit_code) { return RuntimeStatus(Kind::kExit, "", "", exit_code); }
 
-  // An error with the status' message.
-  static RuntimeStatus FromStatus(const absl::Status& status, std::string_view function = {}) {
-    return status.ok() ? Ok() : Error(std::string(status.message()), function);
-  }
+  // An error with the status' message, and with the function and the phase of the failure if the status knows them;
+  // else with `function`.
+  static RuntimeStatus FromStatus(const absl::Status& status, std::string_view function = {});
+  // Makes `failure` know the phase that the process is in, which a start that failed does not leave as it was.
+  static void NotePhase(absl::Status* failure);
 
   bool ok() const { return kind_ == Kind::kOk; }
   bool is_error() const { return kind_ == Kind::kError; }
@@ -41,9 +42,11 @@ class [[nodiscard]] RuntimeStatus {
 
   const std::string& message() const { return message_; }
   const std::string& function() const { return function_; }
+  // "core initialized"; empty if it is not known.
+  const std::string& phase() const { return phase_; }
   int exit_code() const { return exit_code_; }
 
-  // FailedPrecondition with the message; Aborted "exit status N" for an exit.
+  // FailedPrecondition with the message, which knows the function and the phase; Aborted "exit status N" for an exit.
   absl::Status ToStatus() const;
 
  private:
@@ -54,11 +57,12 @@ class [[nodiscard]] RuntimeStatus {
   Kind kind_;
   std::string message_;
   std::string function_;
+  std::string phase_;
   int exit_code_;
 };
 
 // Ends the process: with the exit code of an exit, or after "Fatal Python error: FUNCTION: MESSAGE" and the
-// runtime's phase on stderr with status 1 (not by abort). Fatal for a status that is ok.
+// status' phase, or else the runtime's, on stderr with status 1 (not by abort). Fatal for a status that is ok.
 [[noreturn]] void ExitStatusException(const RuntimeStatus& status);
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -449,11 +449,38 @@ TEST_F(RuntimeTest, B036_TheLastIdReferenceEndsALinkedInterpreter) {
   interp.IncrefId();
   interp.IncrefId();
   interp.set_requires_idref(true);
-  Runtime::ReleaseInterpreterId(interp);
+  const int64_t id = interp.id();
+  Runtime::ReleaseInterpreterId(id);
   EXPECT_EQ(runtime.interpreters().size(), 2u);
-  Runtime::ReleaseInterpreterId(interp);
+  Runtime::ReleaseInterpreterId(id);
   EXPECT_EQ(runtime.interpreters().size(), 1u);
   EXPECT_EQ(ThreadState::Current(), before);
+}
+
+// What refers to an interpreter may be older than its end.
+TEST_F(RuntimeTest, B036_ALateReferenceToAnInterpreterThatHasEndedOrEnds) {
+  Start();
+  ThreadState* const before = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Isolated());
+  ASSERT_TRUE(sub.ok());
+  Interpreter& interp = *(*sub)->interp();
+  static int64_t id;
+  static int released;
+  id = interp.id();
+  released = 0;
+  const auto release = [](void*) {
+    Runtime::ReleaseInterpreterId(id);
+    ++released;
+  };
+  interp.at_exit().RegisterLowLevel(release, nullptr);  // by its own end
+  ThreadState::Swap(before);
+  interp.IncrefId();
+  interp.IncrefId();
+  interp.set_requires_idref(true);
+  Runtime::ReleaseInterpreterId(id);
+  before->interp()->at_exit().RegisterLowLevel(release, nullptr);  // by the runtime's end
+  EXPECT_EQ(Runtime::Finalize(), 0);
+  EXPECT_EQ(released, 2);
 }
 
 TEST_F(RuntimeTest, B137_FinalizeFromADetachedMainThread) {
@@ -538,6 +565,7 @@ TEST_F(RuntimeTest, B061_AForeignThreadWithAGuardRunsWhileFinalizeWaits) {
 }
 
 TEST_F(RuntimeTest, SignalsBecomeKeyboardInterruptOnTheMainThread) {
+  ::signal(SIGINT, SIG_DFL);  // whoever runs the test may ignore it
   Start({.install_signal_handlers = true});
   ::raise(SIGINT);
   ThreadState& thread = ThreadState::Get();
@@ -547,6 +575,17 @@ TEST_F(RuntimeTest, SignalsBecomeKeyboardInterruptOnTheMainThread) {
   struct sigaction now;
   ::sigaction(SIGINT, nullptr, &now);
   EXPECT_EQ(now.sa_handler, SIG_DFL);
+}
+
+TEST_F(RuntimeTest, ASignalThatIsIgnoredOrTheHostsOwnStaysSo) {
+  for (void (*const theirs)(int) : {SIG_IGN, static_cast<void (*)(int)>([](int) {})}) {
+    ::signal(SIGINT, theirs);
+    Start({.install_signal_handlers = true});
+    ::raise(SIGINT);
+    EXPECT_EQ(ThreadState::Get().Poll(), 0);
+    EXPECT_EQ(Runtime::Finalize(), 0);
+    EXPECT_EQ(::signal(SIGINT, SIG_DFL), theirs);
+  }
 }
 
 TEST_F(RuntimeTest, RT29_LifecycleEventsAreAudited) {
@@ -627,6 +666,26 @@ TEST_F(RuntimeDeathTest, StatusErrorsExitWithStatusOne) {
   EXPECT_EQ(RuntimeStatus::NoMemory().message(), "memory allocation failed");
   EXPECT_FALSE(RuntimeStatus::Exit(7).ToStatus().ok());
   EXPECT_TRUE(RuntimeStatus::Ok().ToStatus().ok());
+}
+
+TEST_F(RuntimeDeathTest, B032_AStartThatFailedNamesItsFunctionAndItsPhase) {
+  for (const bool core : {false, true}) {
+    absl::Status (*const fails)(void*, Interpreter&) = [](void*, Interpreter&) {
+      return RuntimeStatus::Error("text", "f").ToStatus();
+    };
+    EXPECT_EXIT(
+        {
+          Runtime::AddSubsystem(core ? Subsystem{.name = "x", .init_core = fails}
+                                     : Subsystem{.name = "x", .init_main = fails});
+          ExitStatusException(RuntimeStatus::FromStatus(Runtime::Initialize().status(), "main"));
+        },
+        testing::ExitedWithCode(1),
+        core ? "Fatal Python error: f: text\nPython runtime state: preinitialized\n"
+             : "Fatal Python error: f: text\nPython runtime state: core initialized\n");
+  }
+  const RuntimeStatus nameless = RuntimeStatus::FromStatus(absl::InternalError("text"), "main");
+  EXPECT_EQ(nameless.function(), "main");
+  EXPECT_EQ(nameless.phase(), "");
 }
 
 }  // namespace

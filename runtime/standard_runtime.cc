@@ -63,10 +63,7 @@ void AddStandardSubsystems(StandardRuntimeOptions options) {
   imports.use_frozen = config.use_frozen_modules;
   imports.path = config.module_search_paths;
   imports.import_time = config.import_time;
-  const std::string_view lazy = config.XOption("lazy_imports").value_or("normal");
-  imports.lazy_imports = lazy == "all"    ? LazyImportsMode::kAll
-                         : lazy == "none" ? LazyImportsMode::kNone
-                                          : LazyImportsMode::kNormal;
+  imports.lazy_imports = config.lazy_imports > 0 ? LazyImportsMode::kAll : LazyImportsMode::kNormal;
   imports.may_enable_gil = config.gil == GilMode::kDefault;
   if (imports.inittab != nullptr) config.builtin_module_names = imports.inittab->Names();
   imports.sys_value = [](Interpreter& interp, std::string_view name) {

@@ -187,6 +187,16 @@ TEST_F(StandardRuntimeTest, IL51_ImportTimeAsConfigured) {
                                  "import time: cached    | cached     | fine"));
 }
 
+TEST_F(StandardRuntimeTest, PEP810_LazyImportsAsConfigured) {
+  for (const bool all : {false, true}) {
+    options.sys.config.lazy_imports = all ? 1 : -1;
+    Start();
+    EXPECT_EQ(LazyImportsOf(Interpreter::Get())->mode(),
+              all ? LazyImportsMode::kAll : LazyImportsMode::kNormal);
+    EXPECT_EQ(Runtime::Finalize(), 0);
+  }
+}
+
 // --- The GIL of a GIL-disabled build
 
 TEST_F(StandardRuntimeTest, GI36_AModuleThatNeedsTheGilSwitchesItOnForGoodAndWarnsOnce) {

@@ -6,8 +6,10 @@
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/error_type.h"
 #include "pyrt/runtime/object/values.h"
+#include "pyrt/runtime/runtime_status.h"
 #include "pyrt/sys/error_display.h"
 #include "pyrt/sys/stdio.h"
+#include "pyrt/sys/sys_values.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -46,7 +48,7 @@ absl::Status InitMain(void*, Interpreter& interp) {
   if (!state.options.open_streams) return absl::OkStatus();
   StandardStreams streams;
   const ConfigStatus status = OpenStandardStreams(state.options.config, &ThreadStreamHooks(), &streams);
-  if (!status.ok()) return status.ToStatus();
+  if (!status.ok()) return RuntimeStatus::Error(status.message(), status.function()).ToStatus();
   SysModule::Of(interp)->SetStreams(streams);
   return absl::OkStatus();
 }
@@ -69,6 +71,20 @@ absl::Status ShowWarning(void*, const char* category, const char* text) {
   if (sys == nullptr) return absl::OkStatus();  // nobody is left who could read it
   const ErrorType* const type = ErrorType::Find(category);
   return sys->host().Warn(type != nullptr ? *type : ErrorType::RuntimeWarning(), text);
+}
+
+// The lock of the process that every new interpreter takes: those with a GIL of their own are not stopped in the
+// GIL-enabled build.
+void BeforeForkStopped(void*, Interpreter&) PYRT_NO_THREAD_SAFETY_ANALYSIS { ImmortalTexts().BeforeFork(); }
+
+void AfterForkInParent(void*, Interpreter&) PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  ImmortalTexts().AfterForkInParent();
+}
+
+void AfterForkInChild(void*, Interpreter& interp) {
+  ImmortalTexts().ReinitAfterFork();
+  TheState().hooks.ReinitAfterFork();
+  SysModule::Of(interp)->ReinitAfterFork();
 }
 
 }  // namespace
@@ -95,11 +111,9 @@ Subsystem SysSubsystem(SysSubsystemOptions options) {
           },
       // The event reaches the native hooks, after which there are none (bpo-41162: not earlier).
       .finalize_process = [](void*) { TheState().hooks.Clear(&TheState().process); },
-      .after_fork_in_child =
-          [](void*, Interpreter& interp) {
-            TheState().hooks.ReinitAfterFork();
-            SysModule::Of(interp)->ReinitAfterFork();
-          },
+      .before_fork_stopped = &BeforeForkStopped,
+      .after_fork_in_parent = &AfterForkInParent,
+      .after_fork_in_child = &AfterForkInChild,
       .reinit_after_fork =
           [](void*, Interpreter& interp) {
             if (SysModule* const sys = SysModule::Of(interp)) sys->ReinitAfterFork();

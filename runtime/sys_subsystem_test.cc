@@ -1,6 +1,9 @@
 #include "pyrt/runtime/sys_subsystem.h"
 
+#include <unistd.h>
+
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -11,7 +14,9 @@
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/function.h"
 #include "pyrt/runtime/runtime.h"
+#include "pyrt/runtime/runtime_test_util.h"
 #include "pyrt/runtime/thread.h"
+#include "pyrt/sys/sys_values.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -164,6 +169,51 @@ TEST_F(SysSubsystemTest, SY26_WhatKeepsOthersAliveGoesFirst) {
   EXPECT_EQ(Runtime::Finalize(), 0);
   EXPECT_TRUE(seen.last_exc_was_none);
   EXPECT_TRUE(seen.stdout_was_the_original);
+}
+
+// Another interpreter, which has a GIL of its own and so is not stopped in the GIL-enabled build, is looking up what a new
+// sys module needs.
+TEST_F(SysSubsystemTest, FK2_AForkFindsTheImmortalTextsFreeAndComplete) {
+  if (kTsan) GTEST_SKIP() << "ThreadSanitizer takes a thread of the child for one of the parent's";
+  ASSERT_TRUE(Runtime::Initialize({.warn = [](void*, const char*, const char*) {}}).ok());
+  ThreadState* const main_thread = ThreadState::Current();
+  ASSERT_TRUE(Runtime::NewInterpreter(InterpreterConfig::Isolated()).ok());
+  Interpreter& other = Interpreter::Get();
+  ThreadState::Swap(main_thread);
+  Atomic<int> looked_up{0};
+  Atomic<bool> end{false};
+  std::jthread busy([&] {
+    ThreadState* const own = other.threads().NewBound();
+    own->Attach();
+    while (!end.load(kAcquire)) {
+      for (int i = 0; i < 100; ++i) static_cast<void>(ImmortalText("short"));
+      looked_up.fetch_add(1, kRelaxed);
+      own->Poll();
+    }
+    InterpreterThreads::Clear(*own);
+    InterpreterThreads::DeleteCurrent();
+  });
+  for (int i = 0; i < 20 && !HasFailure(); ++i) {
+    {
+      DetachedScope detached;
+      const int before = looked_up.load(kRelaxed);
+      const bool is_busy = Eventually([&] { return looked_up.load(kRelaxed) > before + 1; });
+      EXPECT_TRUE(is_busy);
+      if (!is_busy) break;  // not an ASSERT: `busy` ends only when it is told to
+    }
+    const auto pid = Fork::Run();
+    EXPECT_TRUE(pid.ok()) << pid.status();
+    if (!pid.ok()) break;
+    if (*pid == 0) {
+      ArmWatchdog();
+      ::_exit(Runtime::NewInterpreter(InterpreterConfig::Isolated()).ok() ? 0 : 1);
+    }
+    DetachedScope detached;
+    EXPECT_EQ(WaitForChild(*pid), "exit 0");
+  }
+  end.store(true, kRelease);
+  DetachedScope detached;
+  busy.join();
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "pyrt/interp/interpreter_registry.h"
@@ -15,7 +16,9 @@
 namespace pyrt::inline PYRT_VARIANT {
 
 struct Thread::Handle {
-  const Interpreter* interp;  // compared, never dereferenced
+  // Guarded by handles_lock, as the list: compared, never dereferenced; null when it has been cleared.
+  const Interpreter* interp;
+  ThreadState* thread = nullptr;  // the thread's own to use, while `interp` is there
   const bool daemon;
   Atomic<uint64_t> ident{0};
   Event done;
@@ -82,6 +85,7 @@ struct BootRecord {
   Thread::Body body;
   Ref<Object> function;
   BootRecord* next = nullptr;
+  absl::Status status = absl::OkStatus();  // what the body returned
 
   static void* operator new(size_t size) { return StateMemory<std::max_align_t>().allocate(Units(size)); }
   static void operator delete(void* memory, size_t size) {
@@ -94,8 +98,8 @@ struct BootRecord {
   }
 };
 
-// Of threads that came too late to run. Only a thread that is attached to their interpreter, which is gone, may let go of
-// what the bodies hold on to: it stays as it is.
+// Of threads that came too late to run, or whose body has ended their interpreter. Only a thread that is attached to
+// that, which is gone, may let go of what the bodies hold on to, and the errors that they returned: it stays as it is.
 constinit Atomic<BootRecord*> abandoned{nullptr};
 
 void Abandon(std::unique_ptr<BootRecord> record) {
@@ -126,6 +130,12 @@ void Finish(Handle& handle) {
   }
 }
 
+template <typename Handle>
+bool IsDisowned(const Handle& handle) {
+  HandleLockGuard lock(handles_lock);
+  return handle.interp == nullptr;
+}
+
 }  // namespace
 
 absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
@@ -151,7 +161,7 @@ absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
   ThreadState* const thread =
       interp.threads().New(options.daemon ? Whence::kThreadingDaemon : Whence::kThreading);
   if (thread == nullptr) return Raise(ErrorType::MemoryError(), "no memory for a thread state");
-  record->thread = thread;
+  record->thread = handle->thread = thread;
   {
     HandleLockGuard lock(handles_lock);
     handle->self = handle;
@@ -159,7 +169,7 @@ absl::StatusOr<Thread> Thread::Start(Body body, const ThreadOptions& options) {
   }
   OsThread os_thread;
   if (os_thread.Start(&Run, record.get(), options.stack_size) != 0) {
-    Finish(*handle);
+    if (!PYRT_MUTANT(failed_start_leaves_the_thread_listed)) Finish(*handle);
     InterpreterThreads::Clear(*thread);
     InterpreterThreads::Delete(thread);
     return Raise(ErrorType::RuntimeError(), "can't start new thread");
@@ -181,9 +191,20 @@ void Thread::Run(void* boot_record) {
     return;
   }
   thread.Attach();  // may hang
-  const absl::Status status = record->body();
+  absl::Status& status = record->status;
+  status = record->body();
+  if (IsDisowned(*handle)) {
+    // The body has ended its own interpreter, or the runtime, and with it this state: nothing may run there any more.
+    if (ThreadState* const other = ThreadState::Current()) other->Detach();
+    Abandon(std::move(record));
+    Finish(*handle);
+    return;
+  }
   if (!status.ok() && !IsError(status, ErrorType::SystemExit())) {
-    Runtime::WriteUnraisable(status, "Exception ignored in thread started by", record->function);
+    // The function is part of the message and not the hook's `object`.
+    std::string what = "Exception ignored in thread started by";
+    if (record->function) what += " " + ReprOrPlaceholder(*record->function);
+    Runtime::WriteUnraisable(status, what.c_str());
   }
   record.reset();  // destructors of the body run attached
   InterpreterThreads::Clear(thread);
@@ -203,8 +224,7 @@ absl::Status Thread::Wait(Handle& handle, Timeout timeout) {
       left = deadline - MonotonicNow();
       if (left <= 0) left = 0;
     }
-    // Who wakes us: Finish, on the thread's way out; a thread that hangs is a daemon, or its interpreter has
-    // ended.
+    // Who wakes us: Finish, on the thread's way out or before it hangs (GiveUp, OnHang), unless it is a daemon.
     if (handle.done.WaitTimed(left, ThreadState::DetachWhileWaiting())) return absl::OkStatus();
     if (left == 0) return absl::DeadlineExceededError("the thread has not ended in time");
     // Time is nearly up, or a signal.
@@ -261,6 +281,46 @@ size_t Thread::Joinable(Interpreter& interp) {
   return count;
 }
 
+void Thread::Disown(Interpreter& interp) {
+  HandleLockGuard lock(handles_lock);
+  for (Handle* handle = Head<Handle>(); handle != nullptr; handle = handle->next) {
+    if (handle->interp == &interp) handle->interp = nullptr;
+  }
+}
+
+void Thread::GiveUp() { StopWaitingForThis(/*daemons_too=*/true); }
+void Thread::OnHang() { StopWaitingForThis(/*daemons_too=*/false); }
+
+void Thread::StopWaitingForThis(bool daemons_too) {
+  const uint64_t self = CurrentThreadIdent();
+  std::shared_ptr<Handle> own;
+  {
+    HandleLockGuard lock(handles_lock);
+    for (Handle* handle = Head<Handle>(); handle != nullptr && own == nullptr; handle = handle->next) {
+      if (handle->ident.load(kRelaxed) != self || (handle->daemon && !daemons_too)) continue;
+      own = handle->self;
+      if (handle->interp != nullptr) handle->thread->set_whence(Whence::kThreadingDaemon);
+    }
+  }
+  if (own != nullptr) Finish(*own);
+  // Not the current state's alone: frames further down may be attached to others, to which they never come back. Such a
+  // state stays listed, and nobody else's, as long as its interpreter has to wait for its guard.
+  InterpreterRegistry& registry = Runtime::Instance().registry_;
+  for (;;) {
+    InterpreterGuard guard;  // closed without the lock, one at a time: that wakes who waits
+    {
+      BasicMutexLock<HeadLock> lock(registry.threads().head_lock());
+      for (Interpreter* interp = registry.UnlockedHead(); interp != nullptr; interp = interp->next()) {
+        interp->threads().UnlockedForEach([&](ThreadState& thread) {
+          if (guard || thread.thread_id() != self || !thread.data().owned_guard) return;
+          guard = std::move(thread.data().owned_guard);
+        });
+      }
+    }
+    if (!guard) return;
+  }
+}
+
 void Thread::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS { handles_lock.Lock(); }
 void Thread::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS { handles_lock.Unlock(); }
 
@@ -271,7 +331,7 @@ void Thread::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   for (Handle* handle = Head<Handle>(); handle != nullptr; handle = next) {
     next = handle->next;
     handle->done.ReinitAfterFork();
-    if (handle->ident.load(kRelaxed) == self) continue;
+    if (handle->ident.load(kRelaxed) == self || PYRT_MUTANT(fork_child_joins_absent_threads)) continue;
     Finish(*handle);
   }
 }

@@ -5,8 +5,10 @@
 // A non-daemon thread is waited for by the end of its interpreter. A daemon thread is not: when its interpreter
 // has ended it hangs at its next attach, for ever, without unwinding (gh-87135).
 //
-// "Done" means that the thread state is gone, not only that the body has returned (gh-114271). The handle
-// outlives the thread; copies of it name the same thread.
+// "Done" means that the thread state is gone, not only that the body has returned (gh-114271), or that the thread hangs
+// for good: a daemon is done only if it does because it wanted to end what another thread is ending. The handle
+// outlives the thread; copies of it name the same thread. A body may end its own interpreter, or the runtime, and
+// return: its state is gone then.
 //
 // CPython counterpart: _thread.start_joinable_thread, ThreadHandle, threading.Thread.
 
@@ -38,7 +40,9 @@ struct ThreadOptions {
 
 class Thread {
  public:
-  // Runs attached on the new thread. A failure is reported: "Exception ignored in thread started by".
+  // Runs attached on the new thread. A failure is reported: "Exception ignored in thread started by <function f>".
+  // After a body that has ended its own interpreter, or the runtime, there is nobody to report to: its failure is
+  // dropped.
   using Body = std::function<absl::Status()>;
 
   // Starts a thread in the current thread's interpreter. Attached; does not wait for the thread to run. First
@@ -66,6 +70,15 @@ class Thread {
   static absl::Status JoinAll(Interpreter& interp);
   // How many there are to wait for.
   static size_t Joinable(Interpreter& interp);
+  // The interpreter is being cleared: what is left of its threads is nobody's, whatever is made at its address.
+  static void Disown(Interpreter& interp);
+  // The current thread, attached, has come too late with an end of its own and is going to hang: nobody waits for it
+  // any more, as a thread of the runtime (it is done) or as the owner of guards that its states, in any interpreter,
+  // were attached with.
+  static void GiveUp();
+  // The current thread is at an attach at which it hangs: the same, but for a daemon thread, which is never done. It
+  // may hang in an interpreter that it has made, and be joined by the end of its own.
+  static void OnHang();
   // Across a fork, under the head lock: the child finds a whole list, and whoever is not on it done.
   static void BeforeFork();
   static void AfterForkInParent();
@@ -76,6 +89,7 @@ class Thread {
   struct Handle;
   explicit Thread(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {}
 
+  static void StopWaitingForThis(bool daemons_too);
   static void Run(void* boot_record);
   static absl::Status Wait(Handle& handle, Timeout timeout);
 

@@ -34,14 +34,14 @@ class ThreadTest : public testing::Test {
   ~ThreadTest() override { Runtime::Finalize(); }
 
   static Runtime& Start(bool install_signal_handlers = false) {
-    absl::StatusOr<Runtime*> runtime =
-        Runtime::Initialize({.install_signal_handlers = install_signal_handlers,
-                             .unraisable =
-                                 [](void*, const absl::Status& error, const char* what, const Ref<Object>&) {
-                                   reports->push_back(std::string(what == nullptr ? "" : what) + "|" +
-                                                      std::string(error.message()));
-                                 },
-                             .warn = [](void*, const char*, const char*) {}});
+    absl::StatusOr<Runtime*> runtime = Runtime::Initialize(
+        {.install_signal_handlers = install_signal_handlers,
+         .unraisable =
+             [](void*, const absl::Status& error, const char* what, const Ref<Object>& object) {
+               reports->push_back(std::string(what == nullptr ? "" : what) + "|" +
+                                  std::string(error.message()) + (object ? "|" + *object->Repr() : ""));
+             },
+         .warn = [](void*, const char*, const char*) {}});
     EXPECT_TRUE(runtime.ok()) << runtime.status();
     return **runtime;
   }
@@ -112,6 +112,14 @@ TEST_F(ThreadTest, AFailureIsReportedAndSystemExitIsNot) {
     EXPECT_TRUE(thread->Join().ok());
   }
   EXPECT_THAT(unraisable, ElementsAre("Exception ignored in thread started by|from a thread"));
+  unraisable.clear();
+  const Ref<Object> function =
+      NativeFunction::New("f", [](Args) -> absl::StatusOr<Ref<Object>> { return None(); });
+  auto named = Thread::Start([] { return Raise(ErrorType::ValueError(), "from f"); }, {.function = function});
+  ASSERT_TRUE(named.ok());
+  EXPECT_TRUE(named->Join().ok());
+  EXPECT_THAT(unraisable, ElementsAre("Exception ignored in thread started by <built-in function f>|from f"))
+      << "in the message, not as the object";
 }
 
 TEST_F(ThreadTest, IN16_IsolatedInterpretersRefuseDaemonsAndOthersRefuseThreads) {
@@ -291,6 +299,7 @@ TEST_F(ThreadTest, B133_CtrlCWhileJoiningIsReportedAndFinalizeCompletes) {
   EXPECT_EQ(InChild([] {
               std::vector<std::string> log;
               reports = &log;
+              ::signal(SIGINT, SIG_DFL);  // whoever runs the test may ignore it
               Start(/*install_signal_handlers=*/true);
               Atomic<bool> never{false};
               ThreadState* const main_thread = ThreadState::Current();
@@ -326,6 +335,246 @@ TEST_F(ThreadTest, B137_AThreadFinalizesWhileItIsDetached) {
               }
               DetachedScope detached;
               HangForever();
+            }),
+            "exit 0");
+}
+
+// Its state is gone when the body returns, and the thread is done all the same.
+TEST_F(ThreadTest, B137_AThreadFinalizesAndReturns) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              auto thread = StartThread([] {
+                if (Runtime::Finalize() != 0) std::_Exit(2);
+              });
+              if (!thread.ok()) return 1;
+              DetachedScope detached;
+              if (!Eventually([&] { return thread->IsDone(); })) return 3;
+              std::_Exit(Runtime::IsInitialized() ? 4 : 0);
+            }),
+            "exit 0");
+  // The next life's main thread is this one, and its state may have the memory of the one that is gone.
+  EXPECT_EQ(InChild([] {
+              Start();
+              auto thread = StartThread([] {
+                if (Runtime::Finalize() != 0) std::_Exit(2);
+                Start();
+              });
+              if (!thread.ok()) return 1;
+              DetachedScope detached;
+              if (!Eventually([&] { return thread->IsDone(); })) return 3;
+              std::_Exit(Runtime::Finalize() == 0 ? 0 : 4);
+            }),
+            "exit 0");
+}
+
+TEST_F(ThreadTest, B030_AChildForkedInAThreadFinalizesAndReturns) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              auto thread = StartThread([] {
+                const absl::StatusOr<pid_t> pid = Fork::Run();
+                if (!pid.ok()) std::_Exit(2);
+                if (*pid != 0) std::_Exit(WaitForChild(*pid) == "exit 0" ? 0 : 3);
+                if (Runtime::Finalize() != 0) std::_Exit(4);
+                // Of the process as soon as its last thread has ended (FK-1b).
+              });
+              if (!thread.ok()) return 1;
+              DetachedScope detached;
+              HangForever();
+            }),
+            "exit 0");
+}
+
+TEST_F(ThreadTest, B038_AThreadEndsItsInterpreterAndReturns) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              ThreadState* const main_thread = ThreadState::Current();
+              if (!Runtime::NewInterpreter(InterpreterConfig::Legacy()).ok()) return 1;
+              static Atomic<bool> ended{false};
+              static Atomic<bool> go{false};
+              auto thread = StartThread([] {
+                Runtime::EndInterpreter(ThreadState::Get());
+                ended.store(true, kRelease);
+                while (!go.load(kAcquire)) YieldCpu();
+              });
+              if (!thread.ok()) return 2;
+              ThreadState::Swap(main_thread);
+              if (!Eventually([] {
+                    DetachedScope detached;
+                    return ended.load(kAcquire);
+                  })) {
+                return 3;
+              }
+              // Whatever is made where the other one was does not wait for its thread.
+              for (int i = 0; i < 20; ++i) {
+                const auto next = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+                if (!next.ok()) return 4;
+                if (Thread::Joinable(*(*next)->interp()) != 0) return 5;
+                Runtime::EndInterpreter(**next);
+                main_thread->Attach();
+              }
+              go.store(true, kRelease);
+              if (!thread->Join(30 * kNanosPerSecond).ok()) return 6;
+              return Runtime::Finalize() == 0 ? 0 : 7;
+            }),
+            "exit 0");
+}
+
+// The end waits for these threads, which hang: they have come too late with an end of their own.
+TEST_F(ThreadTest, RE1_AThreadThatIsJoinedAndFinalizesIsNotWaitedFor) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              ThreadState* const main_thread = ThreadState::Current();
+              for (const bool exits : {false, true}) {
+                if (!StartThread([main_thread, exits] {
+                       while (main_thread->attached()) {
+                         if (ThreadState::Get().Poll() != 0) std::_Exit(2);
+                       }
+                       exits ? Runtime::Exit(3) : static_cast<void>(Runtime::Finalize());
+                       std::_Exit(4);
+                     }).ok()) {
+                  return 1;
+                }
+              }
+              return Runtime::Finalize() == 0 ? 0 : 5;
+            }),
+            "exit 0");
+}
+
+TEST_F(ThreadTest, RE1_AForeignThreadWithAGuardThatFinalizesIsNotWaitedFor) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              static Atomic<bool> there{false};
+              static Atomic<bool> ending{false};
+              std::thread([] {
+                if (!EnsureAttachedFromView(InterpreterView::FromMain())) std::_Exit(2);
+                there.store(true, kRelease);
+                while (!ending.load(kAcquire)) {
+                  DetachedScope detached;
+                  YieldCpu();
+                }
+                Runtime::Finalize();
+                std::_Exit(4);
+              }).detach();
+              const auto in_exit = [](Args) -> absl::StatusOr<Ref<Object>> {
+                ending.store(true, kRelease);
+                return None();
+              };
+              if (!Interpreter::Get().at_exit().Register(NativeFunction::New("ending", in_exit)).ok())
+                return 1;
+              while (!there.load(kAcquire)) {
+                DetachedScope detached;
+                YieldCpu();
+              }
+              return Runtime::Finalize() == 0 ? 0 : 5;
+            }),
+            "exit 0");
+}
+
+// The guard of main is that of a state further down.
+TEST_F(ThreadTest, RE1_AForeignThreadThatEndsItsInterpreterTooLateKeepsNoGuardOfMain) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              static Atomic<bool> there{false};
+              static Atomic<bool> ending{false};
+              std::thread([] {
+                if (!EnsureAttachedFromView(InterpreterView::FromMain())) std::_Exit(2);
+                const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+                if (!sub.ok()) std::_Exit(3);
+                // The end of it has begun, and waits for this guard.
+                const auto in_exit = [](Args) -> absl::StatusOr<Ref<Object>> {
+                  ending.store(true, kRelease);
+                  return None();
+                };
+                if (!Interpreter::Get().at_exit().Register(NativeFunction::New("ending", in_exit)).ok())
+                  std::_Exit(4);
+                there.store(true, kRelease);
+                while (!ending.load(kAcquire)) {
+                  DetachedScope detached;
+                  YieldCpu();
+                }
+                Runtime::EndInterpreter(**sub);
+                std::_Exit(5);
+              }).detach();
+              while (!there.load(kAcquire)) {
+                DetachedScope detached;
+                YieldCpu();
+              }
+              return Runtime::Finalize() == 0 ? 0 : 6;
+            }),
+            "exit 0");
+}
+
+// A daemon starts it while the other interpreters are ended: it is joined in vain, as it hangs in one of these.
+TEST_F(ThreadTest, LC14_AThreadThatHangsInAnotherInterpreterIsNotWaitedFor) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              static Atomic<bool> ending{false};
+              static Atomic<bool> working{false};
+              ThreadState* const main_thread = ThreadState::Current();
+              if (!StartThread(
+                       [] {
+                         while (!ending.load(kAcquire)) {
+                           DetachedScope detached;
+                           YieldCpu();
+                         }
+                         static_cast<void>(StartThread([] {
+                           if (!Runtime::NewInterpreter(InterpreterConfig::Legacy()).ok()) std::_Exit(2);
+                           working.store(true, kRelease);
+                           for (;;) {
+                             DetachedScope detached;
+                             YieldCpu();
+                           }
+                         }));
+                       },
+                       /*daemon=*/true)
+                       .ok()) {
+                return 1;
+              }
+              if (!Runtime::NewInterpreter(InterpreterConfig::Legacy()).ok()) return 3;
+              const auto in_exit = [](Args) -> absl::StatusOr<Ref<Object>> {
+                ending.store(true, kRelease);
+                while (!working.load(kAcquire)) {
+                  DetachedScope detached;
+                  YieldCpu();
+                }
+                return None();
+              };
+              if (!Interpreter::Get().at_exit().Register(NativeFunction::New("ending", in_exit)).ok())
+                return 4;
+              ThreadState::Swap(main_thread);
+              return Runtime::Finalize() == 0 ? 0 : 5;
+            }),
+            "exit 0");
+}
+
+// The interpreter that a thread works in is not taken from under it while it is joined: it would hang.
+TEST_F(ThreadTest, B131_AThreadOfAnExitCallbackKeepsTheInterpreterThatItMakes) {
+  EXPECT_EQ(InChild([] {
+              Start();
+              static Atomic<bool> made{false};
+              const auto in_exit = [](Args) -> absl::StatusOr<Ref<Object>> {
+                auto thread = StartThread([] {
+                  ThreadState* const own = ThreadState::Current();
+                  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+                  if (!sub.ok()) std::_Exit(2);
+                  made.store(true, kRelease);
+                  for (int i = 0; i < 20; ++i) {
+                    DetachedScope detached;
+                    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                  }
+                  Runtime::EndInterpreter(**sub);
+                  own->Attach();
+                });
+                if (!thread.ok()) std::_Exit(3);
+                while (!made.load(kAcquire)) {
+                  DetachedScope detached;
+                  YieldCpu();
+                }
+                return None();
+              };
+              if (!Interpreter::Get().at_exit().Register(NativeFunction::New("starts", in_exit)).ok())
+                return 1;
+              return Runtime::Finalize() == 0 ? 0 : 5;
             }),
             "exit 0");
 }

@@ -106,7 +106,11 @@ void NativeAuditHooks::Clear(Auditor* current) {
 absl::Status Auditor::AuditSlow(std::string_view event, std::string_view format, AuditArguments arguments) {
   if (ThreadState::Current() == nullptr) return absl::OkStatus();
   absl::StatusOr<Ref<Tuple>> tuple = BuildAuditArguments(format, arguments);
-  if (!tuple.ok()) return tuple.status();
+  if (!tuple.ok()) [[unlikely]] {
+    // As when a hook fails (SY-43).
+    const Ref<Error> dropped = std::exchange(ThreadState::Current()->data().current_exception, nullptr);
+    return tuple.status();
+  }
   return Deliver(event, *tuple);
 }
 

@@ -139,7 +139,8 @@ class Auditor {
   void ReinitAfterFork() { own_.ReinitAfterFork(); }
 
  private:
-  absl::Status AuditSlow(std::string_view event, std::string_view format, AuditArguments arguments);
+  [[gnu::cold]] absl::Status AuditSlow(std::string_view event, std::string_view format,
+                                       AuditArguments arguments);
   absl::Status Deliver(std::string_view event, const Ref<Tuple>& arguments);
 
   NativeAuditHooks& native_;

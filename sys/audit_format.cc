@@ -165,7 +165,7 @@ class Builder {
         if (kind != Kind::kObject) return Mismatch(unit);
         return Ref<Object>::Share(argument.object());
       case 'c':
-        if (!integer || argument.unsigned_value() > 0xFF) return Mismatch(unit);
+        if (!integer || !IsByte(argument)) return Mismatch(unit);
         return OfByte(static_cast<char>(argument.unsigned_value()));
       case 'C':
         if (!integer || argument.unsigned_value() > 0x10FFFF) return Mismatch(unit);
@@ -180,6 +180,12 @@ class Builder {
     }
   }
 
+  // A plain char may be signed.
+  static bool IsByte(const AuditArgument& argument) {
+    return argument.unsigned_value() <= 0xFF ||
+           (argument.kind() == Kind::kSigned && argument.signed_value() >= -0x80 &&
+            argument.signed_value() < 0);
+  }
   [[gnu::noinline]] static Ref<Object> OfByte(char byte) { return Bytes::Of(std::string(1, byte)); }
   [[gnu::noinline]] static Ref<Object> OfCodePoint(uint32_t code_point) {
     std::string text;

@@ -29,6 +29,8 @@ TEST(AuditFormatTest, B121_UnitsBuildWhatPyBuildValueBuilds) {
             "(1, 2, 3, 4, -5, 6, -7, 18446744073709551615, -9, 10)");
   EXPECT_EQ(Built("df", {0.5, 1e100}), "(0.5, 1e+100)");
   EXPECT_EQ(Built("cC", {'a', 0xE9}), "(b'a', '\xc3\xa9')");
+  EXPECT_EQ(Built("ccc", {static_cast<signed char>(-23), '\xe9', -128}), "(b'\\xe9', b'\\xe9', b'\\x80')")
+      << "a char may be signed";
   EXPECT_EQ(Built("pp", {1, 0}), "(True, False)");
   EXPECT_EQ(Built("O", {None()}), "(None,)");
 }
@@ -71,6 +73,8 @@ TEST(AuditFormatTest, MisfitArgumentsAreErrorsAndNotUndefined) {
   EXPECT_EQ(Built("s", {"x", 2}), "SystemError('audit format \"s\" uses 1 of 2 arguments')");
   EXPECT_EQ(Built("I", {-1}).substr(0, 11), "SystemError");
   EXPECT_EQ(Built("c", {256}).substr(0, 11), "SystemError");
+  EXPECT_EQ(Built("c", {-129}).substr(0, 11), "SystemError");
+  EXPECT_EQ(Built("c", {~0ull}).substr(0, 11), "SystemError");
   EXPECT_EQ(Built("C", {0x110000}).substr(0, 11), "SystemError");
 }
 

@@ -12,6 +12,7 @@
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/sys/audit.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
@@ -60,14 +61,14 @@ struct Hook {
   static absl::Status Run(std::string_view event, const Ref<Tuple>&, void* data) {
     Hook& self = *static_cast<Hook*>(data);
     // What its registrar wrote before it added the hook: a race where the list publishes too early.
-    self.log->push_back(self.number.Get());
+    self.logs[detsched::CurrentFiber() + 1].push_back(self.number.Get());
     detsched::Point("in the hook");
     if (self.vetoes && event == "sys.addaudithook") return Raise(ErrorType::RuntimeError(), "no");
     return absl::OkStatus();
   }
   Plain<int> number{0};
   bool vetoes = false;
-  std::vector<int>* log = nullptr;  // of the fiber that delivers: there is one in each scenario
+  std::vector<int>* logs = nullptr;  // of each fiber that delivers, the first one of the schedule's body
 };
 
 struct World {
@@ -76,7 +77,7 @@ struct World {
     detsched::Name(&native, "hooks");
   }
   void Add(int i, Auditor* current, bool expected = true) {
-    hooks[i].log = &log;
+    hooks[i].logs = logs;
     hooks[i].number.Set(i);
     const absl::StatusOr<bool> added = native.Add(&Hook::Run, &hooks[i], current);
     DETSCHED_CHECK(added.ok() && (*added == expected || !expected));
@@ -84,6 +85,7 @@ struct World {
   }
   // The hooks that an event reaches, in order.
   std::vector<int> Deliver(Interp& interp) {
+    std::vector<int>& log = logs[detsched::CurrentFiber() + 1];
     log.clear();
     DETSCHED_CHECK(interp.auditor.Audit("e").ok());
     return log;
@@ -94,7 +96,7 @@ struct World {
   Interp first{registry, native}, second{registry, native};
   Hook hooks[4];
   Atomic<int> accepted{0};
-  std::vector<int> log;
+  std::vector<int> logs[5];
 };
 
 Options Base(Options options) {
@@ -102,42 +104,55 @@ Options Base(Options options) {
   return options;
 }
 
-// Two threads without a state append while a third delivers: each event sees a complete prefix of the list, no
+void ExpectPct(void (*body)(Schedule&), uint64_t schedules) {
+  ExpectOk(Explore(Base(Options::Pct(2, 2000)), body));
+  ExpectOk(Explore(Base(Options::Pct(3, schedules)), body));
+}
+
+// Two threads without a state append while others deliver: each event sees a complete prefix of the list, no
 // hook is lost, none is there twice.
+template <int kAuditors>
 void AppendAndTraverse(Schedule& s) {
   World world;
-  std::vector<std::vector<int>> events;
+  Interp* const interps[] = {&world.first, &world.second};
+  std::vector<std::vector<int>> events[kAuditors];
   s.Spawn("registrar", [&] {
     world.Add(0, nullptr);
     world.Add(1, nullptr);
   });
   s.Spawn("other", [&] { world.Add(2, nullptr); });
-  s.Spawn("auditor", [&] {
-    Attached attached(world.first);
-    for (int i = 0; i < 2; ++i) events.push_back(world.Deliver(world.first));
-  });
+  for (int who = 0; who < kAuditors; ++who) {
+    s.Spawn("auditor", [&, who] {
+      Attached attached(*interps[who]);
+      for (int i = 0; i < 2; ++i) events[who].push_back(world.Deliver(*interps[who]));
+    });
+  }
   s.Run();
   DETSCHED_CHECK(world.native.size() == 3);
+  std::vector<int> all;
   {
     Attached attached(world.first);
-    events.push_back(world.Deliver(world.first));
+    all = world.Deliver(world.first);
   }
-  const std::vector<int>& all = events.back();
   DETSCHED_CHECK(all.size() == 3);
   for (int i = 0; i < 3; ++i) DETSCHED_CHECK(std::count(all.begin(), all.end(), i) == 1);
-  for (const std::vector<int>& event : events) {
-    DETSCHED_CHECK(std::equal(event.begin(), event.end(), all.begin()));
+  for (const std::vector<std::vector<int>>& seen : events) {
+    for (const std::vector<int>& event : seen) {
+      DETSCHED_CHECK(std::equal(event.begin(), event.end(), all.begin()));
+    }
+    DETSCHED_CHECK(seen[0].size() <= seen[1].size());
   }
-  DETSCHED_CHECK(events[0].size() <= events[1].size());
 }
 
 TEST(AuditScheduleTest, gh_154431_AppendWhileOthersTraverse) {
-  const Result exhaustive = Explore(Base(Options::Exhaustive(1)), AppendAndTraverse);
-  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
-  EXPECT_TRUE(exhaustive.complete);
-  const Result pct = Explore(Base(Options::Pct(3, 10'000)), AppendAndTraverse);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  Options three_threads = Base(Options::Exhaustive(2));
+  three_threads.stale_reads = 1;
+  three_threads.usable_cpus = 1;
+  ExpectComplete(Explore(three_threads, AppendAndTraverse<1>));
+  ExpectPct(AppendAndTraverse<1>, 20'000);
 }
+
+TEST(AuditScheduleTest, gh_154431_AppendWhileTwoTraverse) { ExpectPct(AppendAndTraverse<2>, 20'000); }
 
 // A hook that forbids hooks comes in while two interpreters add some: who was accepted is in the list, who was
 // refused is not, and after the guard nobody gets in (B026, gh-152912).
@@ -159,9 +174,7 @@ void VetoBesideAdd(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, B026_AVetoThatComesInBetween) {
-  const Result result = Explore(Base(Options::Exhaustive(2)), VetoBesideAdd);
-  EXPECT_TRUE(result.ok()) << result.report;
-  EXPECT_TRUE(result.complete);
+  ExpectComplete(Explore(Base(Options::Exhaustive(2)), VetoBesideAdd));
 }
 
 // An interpreter's own hooks are objects. One that lets the others in, as a hook that reads a file does, sees
@@ -181,27 +194,29 @@ class OwnHook : public Object {
   Atomic<int>* const calls_;
 };
 
+template <int kThreads>
 void OwnHooks(Schedule& s) {
   World world;
   Atomic<int> calls{0};
   Auditor& auditor = world.first.auditor;
-  for (const char* name : {"a", "b"}) {
-    s.Spawn(name, [&] {
+  for (int i = 0; i < kThreads; ++i) {
+    s.Spawn("thread", [&] {
       Attached attached(world.first);
       DETSCHED_CHECK(auditor.AddHook(MakeRef<OwnHook>(&calls)).value());
       DETSCHED_CHECK(auditor.Audit("e").ok());
     });
   }
   s.Run();
-  DETSCHED_CHECK(auditor.own_hooks() == 2);
-  // Each thread's event reaches its own hook at least, and the second addition may be seen by the first hook.
-  DETSCHED_CHECK(calls.load(kRelaxed) >= 2 && calls.load(kRelaxed) <= 6);
+  DETSCHED_CHECK(auditor.own_hooks() == kThreads);
+  // Each thread's event reaches its own hook at least, and each addition may be seen by the hooks of the others.
+  const int most = kThreads * kThreads + kThreads * (kThreads - 1);
+  DETSCHED_CHECK(calls.load(kRelaxed) >= kThreads && calls.load(kRelaxed) <= most);
   auditor.Clear();
 }
 
 TEST(AuditScheduleTest, SY41_HooksThatLetOthersIn) {
-  const Result result = Explore(Base(Options::Pct(3, 4000)), OwnHooks);
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectPct(OwnHooks<2>, 10'000);
+  ExpectPct(OwnHooks<4>, 4000);
 }
 
 // Somebody still adds hooks while the list is cleared: each is in the list then or gone, and nobody follows
@@ -238,9 +253,7 @@ void AppendBesideClear(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, B026_AppendWhileTheListIsCleared) {
-  const Result exhaustive = Explore(Base(Options::Exhaustive(2)), AppendBesideClear);
-  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
-  EXPECT_TRUE(exhaustive.complete);
+  ExpectComplete(Explore(Base(Options::Exhaustive(2)), AppendBesideClear));
 }
 
 // The end: the finalizer takes the other thread away, then clears. Nobody is inside a hook by then.
@@ -286,10 +299,8 @@ void ClearAtTheEnd(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, B026_ClearedWhenNobodyIsLeft) {
-  const Result random = Explore(Base(Options::Random(4000)), ClearAtTheEnd);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 4000)), ClearAtTheEnd);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  ExpectOk(Explore(Base(Options::Random(4000)), ClearAtTheEnd));
+  ExpectPct(ClearAtTheEnd, 10'000);
 }
 
 }  // namespace

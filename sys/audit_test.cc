@@ -161,6 +161,13 @@ TEST_F(AuditTest, B121_PendingExceptionIsHiddenRestoredAndDropped) {
   EXPECT_EQ(state_.data().current_exception, nullptr);
 }
 
+TEST_F(AuditTest, SY43_ArgumentsThatCannotBeBuiltDropThePendingExceptionToo) {
+  ASSERT_TRUE(auditor_.AddHook(ObjectHook("o")).value());
+  state_.data().current_exception = Error::New(ErrorType::KeyError(), "k");
+  EXPECT_TRUE(IsError(auditor_.Audit("e", "i", "text"), ErrorType::SystemError()));
+  EXPECT_EQ(state_.data().current_exception, nullptr);
+}
+
 // A hook with attributes.
 class TraceableHook final : public Object {
  public:

@@ -19,15 +19,19 @@ namespace {
 
 constexpr int kMaxStrDigitsThreshold = 640;
 
-// strtol's view of a decimal int: leading blanks and a sign are fine, anything behind it is not.
-std::optional<int> ParseInt(std::string_view text) {
+// strtol's view of a decimal number: leading blanks and a sign are fine, anything behind it is not.
+template <typename Integer>
+std::optional<Integer> ParseNumber(std::string_view text) {
   while (!text.empty() && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'))) text.remove_prefix(1);
   if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
-  int value = 0;
+  Integer value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
+
+// No text at all is 0, as strtol has it too.
+std::optional<int> ParseInt(std::string_view text) { return text.empty() ? 0 : ParseNumber<int>(text); }
 
 std::vector<std::string> SplitNonEmpty(std::string_view text, char separator) {
   std::vector<std::string> parts;
@@ -50,8 +54,9 @@ class ConfigReader {
     for (ConfigStatus (ConfigReader::*step)() :
          {&ConfigReader::ReadPreConfig, &ConfigReader::ReadFlags, &ConfigReader::ReadHashSeed,
           &ConfigReader::ReadGil, &ConfigReader::ReadFrozenModules, &ConfigReader::ReadImportTime,
-          &ConfigReader::ReadTracemalloc, &ConfigReader::ReadProfiling, &ConfigReader::ReadIntMaxStrDigits,
-          &ConfigReader::ReadCpuCount, &ConfigReader::ReadSwitches, &ConfigReader::ReadStdio}) {
+          &ConfigReader::ReadLazyImports, &ConfigReader::ReadTracemalloc, &ConfigReader::ReadProfiling,
+          &ConfigReader::ReadIntMaxStrDigits, &ConfigReader::ReadCpuCount, &ConfigReader::ReadSwitches,
+          &ConfigReader::ReadStdio}) {
       ConfigStatus status = (this->*step)();
       if (!status.ok()) return status;
     }
@@ -128,14 +133,13 @@ class ConfigReader {
     config_->use_hash_seed = false;
     const auto value = Env("PYTHONHASHSEED");
     if (!value.has_value() || *value == "random") return Status::Ok();
-    uint64_t seed = 0;
-    const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), seed);
-    if (error != std::errc() || end != value->data() + value->size() || seed > UINT32_MAX) {
+    const std::optional<uint32_t> seed = ParseNumber<uint32_t>(*value);
+    if (!seed.has_value()) {
       return Status::Error("config_init_hash_seed",
                            "PYTHONHASHSEED must be \"random\" or an integer in range [0; 4294967295]");
     }
     config_->use_hash_seed = true;
-    config_->hash_seed = static_cast<uint32_t>(seed);
+    config_->hash_seed = *seed;
     return Status::Ok();
   }
 
@@ -191,12 +195,29 @@ class ConfigReader {
       }
     }
     if (const auto option = config_->XOption("importtime")) {
-      config_->import_time = ParseInt(*option).value_or(1);
+      config_->import_time = option->empty() ? 1 : ParseInt(*option).value_or(1);
       if (config_->import_time < 0 || config_->import_time > 2) {
         return Status::Error("config_init_import_time",
                              "-X importtime: values other than 1 and 2 are reserved for future use.");
       }
     }
+    return Status::Ok();
+  }
+
+  Status ReadLazyImports() {
+    const auto set = [this](std::string_view source, std::string_view value) {
+      if (value != "all" && value != "normal") {
+        return Status::Error("config_init_lazy_imports",
+                             std::string(source) + ": invalid value; expected 'all' or 'normal'");
+      }
+      config_->lazy_imports = value == "all" ? 1 : -1;
+      return Status::Ok();
+    };
+    if (const auto value = Env("PYTHON_LAZY_IMPORTS")) {
+      Status status = set("PYTHON_LAZY_IMPORTS", *value);
+      if (!status.ok()) return status;
+    }
+    if (const auto option = config_->XOption("lazy_imports")) return set("-X lazy_imports", *option);
     return Status::Ok();
   }
 
@@ -239,8 +260,8 @@ class ConfigReader {
       }
       config_->int_max_str_digits = *digits;
     }
-    if (const auto option = config_->XOption("int_max_str_digits")) {
-      const std::optional<int> digits = ParseInt(*option);
+    if (const XOptionValue option = FindXOption("int_max_str_digits"); option.present) {
+      const std::optional<int> digits = option.value.has_value() ? ParseInt(*option.value) : std::nullopt;
       if (!valid(digits)) {
         return Status::Error("config_init_int_max_str_digits",
                              "-X int_max_str_digits: invalid limit; must be >= 640 or 0 for unlimited.");
@@ -274,8 +295,8 @@ class ConfigReader {
       }
       *target = *number == 1;
     }
-    if (const auto value = config_->XOption(option)) {
-      const std::optional<int> number = ParseInt(*value);
+    if (const XOptionValue given = FindXOption(option); given.present) {
+      const std::optional<int> number = given.value.has_value() ? ParseInt(*given.value) : std::nullopt;
       if (!number.has_value() || *number < 0 || *number > 1) {
         return Status::Error(function, "-X " + std::string(option) + "=n: n is missing or invalid");
       }
@@ -300,7 +321,8 @@ class ConfigReader {
                          "context_aware_warnings", &config_->context_aware_warnings);
   }
 
-  // LC_CTYPE as setlocale(LC_CTYPE, "") would choose it, without touching the process.
+  // The locale that the environment names for LC_CTYPE, without touching the process. One that is not installed
+  // counts as what it is called, where setlocale would stay with C.
   bool LocaleIsC() const {
     std::string locale;
     for (const std::string_view name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
@@ -315,18 +337,18 @@ class ConfigReader {
 
   Status ReadStdio() {
     // Escaping undecodable bytes is for the locale that promises nothing, and for who asks for UTF-8 mode.
-    if (LocaleIsC() || (utf8_explicit_ && config_->utf8_mode)) config_->stdio_errors = "surrogateescape";
+    std::string errors = LocaleIsC() || (utf8_explicit_ && config_->utf8_mode) ? "surrogateescape" : "strict";
     if (const auto value = Env("PYTHONIOENCODING")) {
       const size_t colon = value->find(':');
       const std::string encoding = value->substr(0, colon);
-      const std::string errors = colon == std::string::npos ? "" : value->substr(colon + 1);
       if (!encoding.empty()) {
-        config_->stdio_encoding = encoding;
-        config_->stdio_errors = "strict";
+        if (!config_->stdio_encoding.has_value()) config_->stdio_encoding = encoding;
+        errors = "strict";
       }
-      if (!errors.empty()) config_->stdio_errors = errors;
+      if (colon != std::string::npos && colon + 1 < value->size()) errors = value->substr(colon + 1);
     }
-    const std::optional<TextEncoding> encoding = FindEncoding(config_->stdio_encoding);
+    if (!config_->stdio_errors.has_value()) config_->stdio_errors = errors;
+    const std::optional<TextEncoding> encoding = FindEncoding(config_->stdio_encoding.value_or("utf-8"));
     if (!encoding.has_value()) {
       return Status::Error("init_stdio_encoding",
                            "failed to get the Python codec name of the stdio encoding");

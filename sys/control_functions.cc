@@ -1,7 +1,9 @@
 // The functions of sys that turn a knob or read one.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,8 +31,14 @@ Result SetSwitchIntervalFunction(SysModule& sys, Args args) {
     return Raise(ErrorType::TypeError(), "must be real number, not %.50s", args[0]->TypeName());
   }
   absl::StatusOr<int64_t> whole = IntArgument(args[0]);
-  if (!whole.ok()) return Raise(ErrorType::OverflowError(), "int too large to convert to float");
-  return Done(SetSwitchInterval(sys, static_cast<double>(*whole)));
+  if (whole.ok()) return Done(SetSwitchInterval(sys, static_cast<double>(*whole)));
+  absl::StatusOr<std::string> digits = args[0]->Repr();
+  if (!digits.ok()) return digits.status();
+  const double seconds = std::strtod(digits->c_str(), nullptr);
+  if (std::isinf(seconds)) {
+    return Raise(ErrorType::OverflowError(), "int too large to convert to float");
+  }
+  return Done(SetSwitchInterval(sys, seconds));
 }
 
 Result SetRecursionLimitFunction(SysModule& sys, Args args) {
@@ -72,19 +80,18 @@ Result GetAsyncGenHooksFunction(SysModule&, Args) {
 }
 
 // The trace function of objects: calls the object with the event's number and argument; the host's frame is its affair.
+template <HookKind kKind>
 int CallTraceObject(Object* object, void* /*frame*/, int event, Object* argument) {
   const std::vector<Ref<Object>> args{Int::Of(event),
                                       argument == nullptr ? None() : Ref<Object>::Share(argument)};
-  absl::StatusOr<Ref<Object>> result = object->Call(args);
-  if (result.ok()) return 0;
-  // SY-60: a trace function that raises is removed. The object is kept alive by the caller.
   ThreadState& thread = CallingThread();
-  if (SysModule* sys = SysModule::Current()) {
-    for (const HookKind kind : {HookKind::kTrace, HookKind::kProfile}) {
-      ThreadHook& hook = kind == HookKind::kTrace ? thread.data().trace : thread.data().profile;
-      if (hook.object.get() == object) (void)SetThreadHook(*sys, kind, nullptr, nullptr);
-    }
-  }
+  ++thread.data().tracing;  // what the hook runs is not traced (SY-61)
+  absl::StatusOr<Ref<Object>> result = object->Call(args);
+  --thread.data().tracing;
+  if (result.ok()) return 0;
+  // SY-60: whatever is installed by then, another one that the hook has put there too. The object is kept alive by the
+  // caller.
+  if (SysModule* sys = SysModule::Current()) (void)SetThreadHook(*sys, kKind, nullptr, nullptr);
   thread.data().current_exception = ErrorFromStatus(result.status());
   return -1;
 }
@@ -92,7 +99,7 @@ int CallTraceObject(Object* object, void* /*frame*/, int event, Object* argument
 template <HookKind kKind, bool kAll>
 Result SetHookFunction(SysModule& sys, Args args) {
   const bool removes = IsNone(args[0]);
-  const TraceFunction function = removes ? nullptr : &CallTraceObject;
+  const TraceFunction function = removes ? nullptr : &CallTraceObject<kKind>;
   const Ref<Object> object = removes ? Ref<Object>() : args[0];
   return Done(kAll ? SetAllThreadsHook(sys, kKind, function, object)
                    : SetThreadHook(sys, kKind, function, object));

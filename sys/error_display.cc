@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -52,17 +53,8 @@ Ref<Object> OrNone(Ref<Object> object) { return object ? std::move(object) : Non
 
 Ref<Error> TakeError(const absl::Status& status) { return ErrorFromStatus(status); }
 
-void AppendError(const Error& error, int depth, std::string* out) {
-  // A chain of causes that is made into a circle must not print for ever.
-  if (depth < 64) {
-    if (error.cause()) {
-      AppendError(*error.cause(), depth + 1, out);
-      *out += "\nThe above exception was the direct cause of the following exception:\n\n";
-    } else if (error.context() && !error.suppress_context()) {
-      AppendError(*error.context(), depth + 1, out);
-      *out += "\nDuring handling of the above exception, another exception occurred:\n\n";
-    }
-  }
+// Without what came before it.
+void AppendError(const Error& error, std::string* out) {
   if (error.traceback()) {
     absl::StatusOr<std::string> text = error.traceback()->Str();
     *out += "Traceback (most recent call last):\n" + (text.ok() ? *text : "  <traceback str() failed>");
@@ -91,12 +83,12 @@ void WriteLimited(SysModule& sys, SysName name, int fd, std::string_view text, b
   if (thread != nullptr) thread->data().current_exception = std::move(pending);
 }
 
-// Whether stream.closed is true, or cannot be asked, in which case nobody can be helped by a flush either.
+// Whether stream.closed is true. One that cannot be asked is flushed.
 bool IsClosed(const Ref<Object>& stream) {
   absl::StatusOr<Ref<Object>> closed = stream->GetAttr("closed");
-  if (!closed.ok()) return !IsError(closed.status(), ErrorType::AttributeError());
+  if (!closed.ok()) return false;
   absl::StatusOr<bool> truth = (*closed)->IsTrue();
-  return !truth.ok() || *truth;
+  return truth.ok() && *truth;
 }
 
 }  // namespace
@@ -105,9 +97,7 @@ void WriteUnraisableByDefault(SysModule& sys, const Ref<Error>& error, const std
                               const Ref<Object>& object) {
   std::string text;
   if (object && !IsNone(object)) {
-    absl::StatusOr<std::string> repr = object->Repr();
-    text = (message.empty() ? "Exception ignored in" : message) + ": " +
-           (repr.ok() ? *repr : "<object repr() failed>") + "\n";
+    text = (message.empty() ? "Exception ignored in" : message) + ": " + ReprOrPlaceholder(*object) + "\n";
   } else if (!message.empty()) {
     text = message + ":\n";
   }
@@ -130,8 +120,31 @@ std::string ErrorLine(const Error& error) {
 }
 
 std::string FormatError(const Error& error) {
+  // What came before, newest first, and the words between it and what followed. Owned: str(traceback) runs anything, which
+  // may change the chain. As a list, because a chain may be as long as it likes.
+  std::vector<std::pair<Ref<Error>, const char*>> chain;
+  // Each is shown once: a chain of causes may be a circle.
+  std::unordered_set<const Error*> seen{&error};
+  for (const Error* last = &error; last != nullptr;) {
+    const Ref<Error>& cause = last->cause();
+    const Ref<Error>& context = last->context();
+    if (cause && seen.insert(cause.get()).second) {
+      chain.emplace_back(cause, "\nThe above exception was the direct cause of the following exception:\n\n");
+      last = cause.get();
+    } else if (context && !last->suppress_context() && seen.insert(context.get()).second) {
+      chain.emplace_back(context,
+                         "\nDuring handling of the above exception, another exception occurred:\n\n");
+      last = context.get();
+    } else {
+      last = nullptr;
+    }
+  }
   std::string text;
-  AppendError(error, 0, &text);
+  for (auto link = chain.rbegin(); link != chain.rend(); ++link) {
+    AppendError(*link->first, &text);
+    text += link->second;
+  }
+  AppendError(error, &text);
   return text;
 }
 
@@ -155,9 +168,8 @@ absl::Status FlushStream(const Ref<Object>& stream) {
 void DisplayError(SysModule& sys, const Ref<Error>& error) {
   const Ref<Object> stream = sys.dict().Find(kStderr);
   if (!stream) {
-    absl::StatusOr<std::string> repr = error->Repr();
-    WriteToDescriptor(STDERR_FILENO, "object repr     : " + (repr.ok() ? *repr : "<object repr() failed>") +
-                                         "\nlost sys.stderr\n");
+    WriteToDescriptor(STDERR_FILENO,
+                      "object repr     : " + ReprOrPlaceholder(*error) + "\nlost sys.stderr\n");
     return;
   }
   if (IsNone(stream)) return;
@@ -204,7 +216,7 @@ std::optional<int> PrintUncaught(SysModule& sys, const Ref<Error>& error) {
     WriteUnraisable(sys, TakeError(audit), "Exception ignored in audit hook", nullptr);
   }
   if (!hook) {
-    (void)WriteToStream(sys.dict().Find(kStderr), "sys.excepthook is missing\n");
+    WriteStderr(sys, "sys.excepthook is missing\n");
     DisplayError(sys, error);
     return std::nullopt;
   }
@@ -212,15 +224,16 @@ std::optional<int> PrintUncaught(SysModule& sys, const Ref<Error>& error) {
   if (result.ok()) return std::nullopt;
   Ref<Error> failure = TakeError(result.status());
   if (failure->IsA(ErrorType::SystemExit()) && !inspecting) return HandleSystemExit(sys, *failure);
-  (void)WriteToStream(sys.dict().Find(kStderr), "Error in sys.excepthook:\n");
+  WriteStderr(sys, "Error in sys.excepthook:\n");
   DisplayError(sys, failure);
-  (void)WriteToStream(sys.dict().Find(kStderr), "\nOriginal exception was:\n");
+  WriteStderr(sys, "\nOriginal exception was:\n");
   DisplayError(sys, error);
   return std::nullopt;
 }
 
 void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* message,
                      const Ref<Object>& object) {
+  ThreadState::Get("PyErr_WriteUnraisable");  // SY-36
   const std::string text = message == nullptr ? "" : message;
   const Ref<Object> hook = sys.dict().Find(kUnraisablehook);
   if (!hook) {
@@ -296,6 +309,13 @@ absl::Status DisplayHook(SysModule& sys, const Ref<Object>& value) {
   return absl::OkStatus();
 }
 
+absl::Status CallDisplayHook(SysModule& sys, const Ref<Object>& value) {
+  const Ref<Object> hook = sys.dict().Find("displayhook");
+  if (!hook) return Raise(ErrorType::RuntimeError(), "lost sys.displayhook");
+  const std::vector<Ref<Object>> call{value};
+  return hook->Call(call).status();
+}
+
 absl::StatusOr<Ref<Object>> CallBreakpointHook(SysModule& sys, Args args) {
   const Ref<Object> hook = sys.dict().Find("breakpointhook");
   if (!hook) return Raise(ErrorType::RuntimeError(), "lost sys.breakpointhook");
@@ -326,7 +346,7 @@ int FlushStandardStreams(SysModule& sys) {
       result = -1;
       // Finalization flushes twice, and what could not be written is still there the second time.
       if (sys.ClaimFlushReport(output.get())) {
-        WriteUnraisable(sys, TakeError(status), "Exception ignored while flushing sys.stdout", output);
+        WriteUnraisable(sys, TakeError(status), "Exception ignored while flushing sys.stdout", nullptr);
       }
     }
   }

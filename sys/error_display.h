@@ -1,8 +1,8 @@
 // How exceptions reach the user: the hooks of sys and what they print.
 //
-//   uncaught by the program    PrintUncaught: SystemExit, last_exc, sys.excepthook, its failures (section 8.5)
+//   uncaught by the program    PrintUncaught: SystemExit, last_exc, sys.excepthook, its failures
 //   cannot be raised           WriteUnraisable: sys.unraisablehook, its failures
-//   a value at the prompt      DisplayHook
+//   a value at the prompt      CallDisplayHook: sys.displayhook, which is DisplayHook unless replaced
 //
 // Attached, no lock held: hooks and streams run anything. None of these fails: what goes wrong is printed, and where even
 // that is impossible (sys.stderr is None) it is dropped.
@@ -29,7 +29,7 @@ namespace pyrt::inline PYRT_VARIANT {
 // "module.Type: text", or "Type" without text: the last line of a traceback, with its newline.
 std::string ErrorLine(const Error& error);
 
-// The whole display: causes and contexts first, each with str(traceback) if it has one.
+// The whole display: causes and contexts first, each once and with str(traceback) if it has one.
 std::string FormatError(const Error& error);
 
 // Writes `text` to a stream object: a TextStream, or anything with write(). None is silently nothing.
@@ -47,7 +47,7 @@ void DisplayError(SysModule& sys, const Ref<Error>& error);
 std::optional<int> PrintUncaught(SysModule& sys, const Ref<Error>& error);
 
 // sys.unraisablehook with (exc_type, exc_value, exc_traceback, err_msg, object). `message` may be null: then "Exception
-// ignored in" and the object. `object` may be null.
+// ignored in" and the object. `object` may be null. Fatal when detached (SY-36).
 void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* message, const Ref<Object>& object);
 
 // What the built-in hook does with it. An empty `message` as above.
@@ -56,6 +56,9 @@ void WriteUnraisableByDefault(SysModule& sys, const Ref<Error>& error, const std
 
 // sys.displayhook(value): nothing for None; otherwise the repr and a newline to sys.stdout, and builtins._.
 absl::Status DisplayHook(SysModule& sys, const Ref<Object>& value);
+
+// What a prompt does with a value: sys.displayhook(value). RuntimeError "lost sys.displayhook" (SY-22).
+absl::Status CallDisplayHook(SysModule& sys, const Ref<Object>& value);
 
 // breakpoint(*args): sys.breakpointhook(*args), after the audit event builtins.breakpoint. RuntimeError "lost
 // sys.breakpointhook".

@@ -31,6 +31,7 @@ class Collector final : public Object {
     if (name == "write") {
       return Ref<Object>(NativeFunction::New("write", [this](Args args) -> absl::StatusOr<Ref<Object>> {
         if (on_write) on_write();
+        if (fail_write) return Raise(ErrorType::OSError(), "cannot write");
         text += As<String>(args[0])->value();
         return None();
       }));
@@ -41,12 +42,17 @@ class Collector final : public Object {
         return None();
       }));
     }
+    if (name == "closed" && fail_closed) return Raise(ErrorType::ValueError(), "cannot tell");
+    if (name == "closed" && closed) return closed;
     return Object::GetAttr(name);
   }
   std::string Take() { return std::exchange(text, ""); }
 
   std::string text;
   bool fail_flush = false;
+  bool fail_write = false;
+  Ref<Object> closed;        // null: no such attribute
+  bool fail_closed = false;  // the attribute cannot be read
   std::function<void()> on_write;
 };
 
@@ -84,6 +90,53 @@ TEST_F(ErrorDisplayTest, ChainsPrintCausesAndContexts) {
             "KeyboardInterrupt\n");
 }
 
+TEST_F(ErrorDisplayTest, CausesInACirclePrintOnceEach) {
+  Ref<Error> a = ValueError("a");
+  Ref<Error> b = Error::New(ErrorType::KeyError(), "b");
+  a->set_cause(b);
+  b->set_cause(a);
+  EXPECT_EQ(FormatError(*a),
+            "KeyError: 'b'\n\nThe above exception was the direct cause of the following exception:\n\n"
+            "ValueError: a\n");
+  b->set_cause(b);
+  EXPECT_EQ(FormatError(*b), "KeyError: 'b'\n");
+  b->set_cause(nullptr);
+}
+
+TEST_F(ErrorDisplayTest, ALongChainPrintsWhole) {
+  Ref<Error> last = ValueError("0");
+  for (int i = 1; i < 10000; ++i) {
+    Ref<Error> next = ValueError(std::to_string(i).c_str());
+    i % 2 == 0 ? next->set_cause(last) : next->set_context(last);
+    last = std::move(next);
+  }
+  const std::string text = FormatError(*last);
+  EXPECT_EQ(text.substr(0, 14), "ValueError: 0\n");
+  size_t blocks = 0;
+  for (size_t at = 0; (at = text.find("ValueError: ", at)) != std::string::npos; ++at) ++blocks;
+  EXPECT_EQ(blocks, 10000u);
+}
+
+TEST_F(ErrorDisplayTest, TheExcepthookShowsTheTracebackThatItIsGiven) {
+  const Ref<Error> error = ValueError("x");
+  const Ref<Object> traceback = String::Of("  somewhere\n");
+  EXPECT_EQ(world_.Shown("excepthook", {None(), error, None()}), "None");
+  EXPECT_EQ(err_->Take(), "ValueError: x\n");
+  EXPECT_EQ(error->traceback(), nullptr);
+  EXPECT_EQ(world_.Shown("excepthook", {None(), error, traceback}), "None");
+  EXPECT_EQ(err_->Take(), "Traceback (most recent call last):\n  somewhere\nValueError: x\n");
+  EXPECT_EQ(error->traceback(), traceback);
+  EXPECT_EQ(world_.Shown("excepthook", {None(), error, String::Of("  elsewhere\n")}), "None");
+  EXPECT_EQ(err_->Take(), "Traceback (most recent call last):\n  somewhere\nValueError: x\n") << "its own";
+}
+
+TEST_F(ErrorDisplayTest, TheExcepthookComplainsOfWhatIsNoException) {
+  EXPECT_EQ(world_.Shown("excepthook", {None(), Int::Of(5), None()}), "None");
+  EXPECT_EQ(err_->Take(), "TypeError: print_exception(): Exception expected for value, int found\n");
+  EXPECT_EQ(world_.Shown("excepthook", {None(), None(), None()}), "None");
+  EXPECT_EQ(err_->Take(), "TypeError: print_exception(): Exception expected for value, NoneType found\n");
+}
+
 TEST_F(ErrorDisplayTest, B126_UncaughtGoesThroughExcepthookAndIsKept) {
   Ref<Error> error = ValueError("x");
   EXPECT_EQ(PrintUncaught(world_.sys(), error), std::nullopt);
@@ -114,6 +167,26 @@ TEST_F(ErrorDisplayTest, B126_StderrNoneIsSilentAndMissingIsNot) {
   ::testing::internal::CaptureStderr();
   (void)PrintUncaught(world_.sys(), ValueError("x"));
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "object repr     : ValueError('x')\nlost sys.stderr\n");
+}
+
+TEST_F(ErrorDisplayTest, SY23_HeadingsGoToTheCStreamWhereThereIsNoStderr) {
+  const auto shown = [&] {
+    ::testing::internal::CaptureStderr();
+    (void)PrintUncaught(world_.sys(), ValueError("x"));
+    return ::testing::internal::GetCapturedStderr();
+  };
+  const std::string dump = "object repr     : ValueError('x')\nlost sys.stderr\n";
+  world_.dict().Delete("stderr");
+  world_.dict().Set("excepthook", Raiser(ErrorType::KeyError(), "hook"));
+  EXPECT_EQ(shown(),
+            "Error in sys.excepthook:\nobject repr     : KeyError('hook')\nlost sys.stderr\n"
+            "\nOriginal exception was:\n" +
+                dump);
+  world_.dict().Delete("excepthook");
+  EXPECT_EQ(shown(), "sys.excepthook is missing\n" + dump);
+  world_.dict().Set("stderr", None());
+  EXPECT_EQ(shown(), "sys.excepthook is missing\n")
+      << "the heading as in CPython, the exception is not shown";
 }
 
 TEST_F(ErrorDisplayTest, B126_AuditVetoOfExcepthook) {
@@ -185,6 +258,34 @@ TEST_F(ErrorDisplayTest, SY33_EveryUnraisablehookThatIsThereIsAudited) {
                                               "sys.unraisablehook None 7"}));
 }
 
+TEST_F(ErrorDisplayTest, SY33_AVetoOfTheUnraisablehookIsShownInstead) {
+  bool called = false;
+  ASSERT_TRUE(world_.native()
+                  .Add(
+                      [](std::string_view event, const Ref<Tuple>&, void*) {
+                        return event == "sys.unraisablehook" ? Raise(ErrorType::RuntimeError(), "veto")
+                                                             : absl::OkStatus();
+                      },
+                      nullptr, nullptr)
+                  .value());
+  world_.dict().Set("unraisablehook", NativeFunction::New("h", [&](Args) -> absl::StatusOr<Ref<Object>> {
+                      called = true;
+                      return None();
+                    }));
+  WriteUnraisable(world_.sys(), ValueError("x"), "msg", Int::Of(7));
+  EXPECT_EQ(err_->Take(), "Exception ignored in audit hook:\nRuntimeError: veto\n");
+  EXPECT_FALSE(called);
+}
+
+TEST_F(ErrorDisplayTest, SY36_AnUnraisableErrorWithoutAThreadStateIsFatal) {
+  EXPECT_DEATH(
+      {
+        DetachedScope detached(world_.thread());
+        WriteUnraisable(world_.sys(), ValueError("x"), nullptr, nullptr);
+      },
+      "PyErr_WriteUnraisable");
+}
+
 TEST_F(ErrorDisplayTest, B127_UnraisableArgumentsAreChecked) {
   EXPECT_EQ(world_.Shown("unraisablehook", {Int::Of(1)}),
             "TypeError: sys.unraisablehook argument type must be UnraisableHookArgs");
@@ -217,6 +318,17 @@ TEST_F(ErrorDisplayTest, SY19_DisplayHook) {
   EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "RuntimeError: lost sys.stdout");
   world_.interp().set_table(Interpreter::Table::kBuiltins, nullptr);
   EXPECT_EQ(world_.Shown("displayhook", {Int::Of(1)}), "RuntimeError: lost builtins module");
+}
+
+TEST_F(ErrorDisplayTest, SY22_APromptCallsTheDisplayhookThatIsThere) {
+  ASSERT_TRUE(CallDisplayHook(world_.sys(), String::Of("v")).ok());
+  EXPECT_EQ(out_->Take(), "'v'\n");
+  world_.dict().Set("displayhook", Raiser(ErrorType::KeyError(), "hook"));
+  EXPECT_TRUE(IsError(CallDisplayHook(world_.sys(), None()), ErrorType::KeyError()));
+  world_.dict().Delete("displayhook");
+  const absl::Status lost = CallDisplayHook(world_.sys(), String::Of("v"));
+  EXPECT_TRUE(IsError(lost, ErrorType::RuntimeError()));
+  EXPECT_EQ(lost.message(), "lost sys.displayhook");
 }
 
 // A text stream of a host that has no UTF-8, with or without bytes below it.
@@ -310,13 +422,23 @@ TEST_F(ErrorDisplayTest, SY18_WritesAreLimitedAndKeepThePendingException) {
   ::testing::internal::CaptureStderr();
   WriteStderr(world_.sys(), "to the C stream");
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "to the C stream");
+  world_.dict().Set("stderr", err_);
+  err_->fail_write = true;
+  world_.thread().data().current_exception = pending;
+  ::testing::internal::CaptureStderr();
+  WriteStderr(world_.sys(), std::string(1001, 'x'));
+  FormatStderr(world_.sys(), "y");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), std::string(1000, 'x') + "... truncatedy")
+      << "so it does when the write fails";
+  EXPECT_EQ(err_->Take(), "");
+  EXPECT_EQ(std::exchange(world_.thread().data().current_exception, nullptr), pending);
 }
 
 TEST_F(ErrorDisplayTest, B135_FlushFailureIsReportedAndCounts) {
   EXPECT_EQ(FlushStandardStreams(world_.sys()), 0);
   out_->fail_flush = true;
   EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
-  EXPECT_EQ(err_->Take().substr(0, 43), "Exception ignored while flushing sys.stdout");
+  EXPECT_EQ(err_->Take(), "Exception ignored while flushing sys.stdout:\nOSError: cannot flush\n");
   out_->fail_flush = false;
   err_->fail_flush = true;
   EXPECT_EQ(FlushStandardStreams(world_.sys()), -1) << "stderr counts too, without a report";
@@ -334,6 +456,20 @@ TEST_F(ErrorDisplayTest, SY16_AFlushThatFailsAgainIsNotReportedAgain) {
   world_.dict().Set("stdout", other);
   EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
   EXPECT_NE(err_->Take(), "") << "another stream";
+}
+
+TEST_F(ErrorDisplayTest, SY16_OnlyAStreamThatSaysItIsClosedIsSkipped) {
+  struct Undecided final : Object {
+    const char* TypeName() const override { return "Undecided"; }
+    absl::StatusOr<bool> IsTrue() const override { return Raise(ErrorType::KeyError(), "neither"); }
+  };
+  out_->fail_flush = true;  // tells that it was asked
+  out_->closed = True();
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), 0);
+  out_->closed = MakeRef<Undecided>();
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
+  out_->fail_closed = true;
+  EXPECT_EQ(FlushStandardStreams(world_.sys()), -1);
 }
 
 TEST_F(ErrorDisplayTest, SY29_InspectingShowsSystemExitUntilThePrompt) {

@@ -41,7 +41,16 @@ Result ExitFunction(SysModule&, Args args) {
 }
 
 Result ExcepthookFunction(SysModule& sys, Args args) {
-  if (auto* error = As<Error>(args[1])) DisplayError(sys, Ref<Error>::Share(error));
+  auto* const error = As<Error>(args[1]);
+  if (error == nullptr) {
+    DisplayError(sys, Error::New(ErrorType::TypeError(),
+                                 std::string("print_exception(): Exception expected for value, ") +
+                                     args[1]->TypeName() + " found"));
+    return None();
+  }
+  // Else it would not be shown.
+  if (!error->traceback() && !IsNone(args[2])) error->set_traceback(args[2]);
+  DisplayError(sys, Ref<Error>::Share(error));
   return None();
 }
 

@@ -15,13 +15,7 @@ ExitRequest ExitRequestOf(Error& exit) {
   return ExitRequestOfCode(code.ok() ? *code : None());
 }
 
-ExitRequest ExitRequestOfCode(const Ref<Object>& given) {
-  Ref<Object> code = given;
-  // sys.exit(SystemExit(3)): one level, so that an exception which is its own code ends somewhere.
-  if (Error* error = As<Error>(code)) {
-    absl::StatusOr<Ref<Object>> inner = error->GetAttr("code");
-    if (inner.ok()) code = *inner;
-  }
+ExitRequest ExitRequestOfCode(const Ref<Object>& code) {
   if (!code || IsNone(code)) return {};
   if (const Bool* flag = As<Bool>(code)) return {flag->value() ? 1 : 0, nullptr};
   // Truncated like a C int; one that does not even fit a long is -1 (gh-125842).

@@ -31,10 +31,10 @@ struct ExitRequest {
 //
 //   no code, None          0            bool                0 or 1
 //   int                    itself       int beyond a long   -1, i.e. 255
-//   object with .code      that code, one level             anything else   1, and the object is printed
+//   anything else          1, and the object is printed: another exception, too
 ExitRequest ExitRequestOf(Error& exit);
 
-// The same for a bare code, as sys.exit(code) got it.
+// The same for a bare code.
 ExitRequest ExitRequestOfCode(const Ref<Object>& code);
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -26,7 +26,7 @@ Ref<String> InternTable::Intern(std::string_view text) {
 }
 
 Ref<String> InternTable::Intern(Ref<String> string) {
-  // The node is made before the lock is taken. (The table itself may grow under it, which is rare.)
+  // The node is made before the lock is taken. (The table itself grows under it when its room is used up.)
   Strings made;
   made.try_emplace(string->value(), string);
   Strings::insert_return_type inserted;  // with the node, if it was not needed, until the lock is released

@@ -1,8 +1,9 @@
-// The table of interned strings of one interpreter: for each text one object, so that equal names are
+// A table of interned strings, an interpreter's or the process': for each text one object, so that equal names are
 // identical.
 //
 // The table keeps what it interned alive until it is destroyed (CPython's interned strings have been immortal
-// or nearly so since 3.12). Any thread, attached; the lock is a leaf and is never held across a callback.
+// or nearly so since 3.12). Any thread, attached. Nothing is taken under the lock, and it is never held across a
+// callback; who holds it across a fork may hold the head lock.
 //
 // CPython counterpart: PyUnicode_InternInPlace, interp->interned_strings, sys.intern.
 
@@ -27,7 +28,8 @@ namespace pyrt::inline PYRT_VARIANT {
 
 class InternTable {
  public:
-  InternTable() = default;
+  // With `room` for as many texts before the table grows, which it does under its lock.
+  explicit InternTable(size_t room = 0) { strings_.reserve(room); }
   InternTable(const InternTable&) = delete;
   InternTable& operator=(const InternTable&) = delete;
 
@@ -44,7 +46,11 @@ class InternTable {
   bool IsInterned(const String& string) const;
   size_t size() const;
 
-  void ReinitAfterFork() { mutex_.ReinitAfterFork(); }
+  // Around a fork that does not stop all who use the table, so that the child finds it complete.
+  void BeforeFork() PYRT_ACQUIRE(mutex_) { mutex_.Lock(); }
+  void AfterForkInParent() PYRT_RELEASE(mutex_) { mutex_.Unlock(); }
+  // In the child, of either kind.
+  void ReinitAfterFork() PYRT_NO_THREAD_SAFETY_ANALYSIS { mutex_.ReinitAfterFork(); }
 
  private:
   // The keys view the strings' own text.

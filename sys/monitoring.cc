@@ -52,7 +52,7 @@ constexpr uint32_t kBranch = 1u << 18;
 
 const char* Monitoring::EventName(int64_t event) { return kEventNames[static_cast<size_t>(event)]; }
 
-absl::Status Monitoring::CheckTool(int64_t tool) const {
+absl::Status Monitoring::CheckTool(int64_t tool) {
   if (tool >= 0 && tool < kTools) return absl::OkStatus();
   return Raise(ErrorType::ValueError(), "invalid tool %lld (must be between 0 and 5)",
                static_cast<long long>(tool));
@@ -88,7 +88,7 @@ absl::Status Monitoring::Forget(int64_t tool, bool keep_name) {
   {
     MutexLock lock(mutex_);
     Tool& slot = tools_[static_cast<size_t>(tool)];
-    if (keep_name && !slot.name) return NotInUse(tool);
+    if (!slot.name) return absl::OkStatus();
     std::swap(freed, slot);
     if (keep_name) swap(slot.name, freed.name);
     const uint32_t now = UnionLocked();
@@ -109,8 +109,9 @@ absl::Status Monitoring::SetEvents(int64_t tool, int64_t events) {
   absl::Status valid = CheckTool(tool);
   if (!valid.ok()) return valid;
   if (events < 0 || (static_cast<uint64_t>(events) & ~uint64_t{kAllEvents}) != 0) {
-    return Raise(ErrorType::ValueError(), "invalid event set 0x%llx",
-                 static_cast<unsigned long long>(events));
+    // A negative one as the C int that it is for CPython.
+    const uint64_t shown = events < 0 ? static_cast<uint32_t>(events) : static_cast<uint64_t>(events);
+    return Raise(ErrorType::ValueError(), "invalid event set 0x%llx", static_cast<unsigned long long>(shown));
   }
   auto mask = static_cast<uint32_t>(events);
   if ((mask & kCReturns) != 0 && (mask & (kCReturns | kCall)) != (kCReturns | kCall)) {
@@ -135,12 +136,10 @@ absl::StatusOr<uint32_t> Monitoring::GetEvents(int64_t tool) const {
   absl::Status valid = CheckTool(tool);
   if (!valid.ok()) return valid;
   MutexLock lock(mutex_);
-  const Tool& slot = tools_[static_cast<size_t>(tool)];
-  if (!slot.name) return NotInUse(tool);
-  return slot.events;
+  return tools_[static_cast<size_t>(tool)].events;
 }
 
-absl::StatusOr<Ref<Object>> Monitoring::RegisterCallback(int64_t tool, int64_t event, Ref<Object> callback) {
+absl::Status Monitoring::CheckCallback(int64_t tool, int64_t event) {
   absl::Status valid = CheckTool(tool);
   if (!valid.ok()) return valid;
   const auto bits = static_cast<uint64_t>(event);
@@ -150,6 +149,13 @@ absl::StatusOr<Ref<Object>> Monitoring::RegisterCallback(int64_t tool, int64_t e
   if ((bits & ~uint64_t{kAllEvents}) != 0) {
     return Raise(ErrorType::ValueError(), "invalid event %lld", static_cast<long long>(event));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Ref<Object>> Monitoring::RegisterCallback(int64_t tool, int64_t event, Ref<Object> callback) {
+  absl::Status valid = CheckCallback(tool, event);
+  if (!valid.ok()) return valid;
+  const auto bits = static_cast<uint64_t>(event);
   if (callback && IsNone(callback)) callback = nullptr;
   MutexLock lock(mutex_);
   swap(tools_[static_cast<size_t>(tool)].callbacks[static_cast<size_t>(__builtin_ctzll(bits))], callback);

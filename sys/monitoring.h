@@ -38,9 +38,9 @@ class Monitoring {
 
   // ValueError "tool N is already in use", "invalid tool N (must be between 0 and 5)".
   absl::Status UseTool(int64_t tool, Ref<Object> name);
-  // Forgets name, events and callbacks. Free already: does nothing.
+  // Forgets name, events and callbacks. Free already: does nothing, and callbacks that are registered stay.
   absl::Status FreeTool(int64_t tool);
-  // Forgets events and callbacks, and stays in use. ValueError "tool N is not in use".
+  // Forgets events and callbacks, and stays in use. Free: as above.
   absl::Status ClearTool(int64_t tool);
   // The tool's name; None if it is free.
   absl::StatusOr<Ref<Object>> GetTool(int64_t tool) const;
@@ -49,6 +49,7 @@ class Monitoring {
   // not in use", "invalid event set 0x...", "cannot set C_RETURN or C_RAISE events independently". OverflowError when
   // the version is used up.
   absl::Status SetEvents(int64_t tool, int64_t events);
+  // Of a free tool none.
   absl::StatusOr<uint32_t> GetEvents(int64_t tool) const;
   // The tools that watch the event, as bits.
   int64_t ToolsWatching(int64_t event) const;
@@ -57,8 +58,11 @@ class Monitoring {
   // DISABLEd places report again: bumps the version.
   absl::Status RestartEvents() { return interp_.BumpInstrumentationVersion(); }
 
-  // `event` is a single bit. None unregisters. Returns what was registered before, None for nothing.
+  // `event` is a single bit. None unregisters. Returns what was registered before, None for nothing. A free tool may have
+  // callbacks.
   absl::StatusOr<Ref<Object>> RegisterCallback(int64_t tool, int64_t event, Ref<Object> callback);
+  // What RegisterCallback checks: ValueError "The callback can only be set for one event at a time", "invalid event N".
+  static absl::Status CheckCallback(int64_t tool, int64_t event);
   // Null for nothing.
   Ref<Object> Callback(int64_t tool, int event_index) const;
 
@@ -71,7 +75,7 @@ class Monitoring {
     uint32_t events = 0;
     std::array<Ref<Object>, kEvents> callbacks;
   };
-  absl::Status CheckTool(int64_t tool) const;
+  static absl::Status CheckTool(int64_t tool);
   absl::Status Forget(int64_t tool, bool keep_name);
   uint32_t UnionLocked() const PYRT_REQUIRES(mutex_);
 

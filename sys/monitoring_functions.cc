@@ -62,6 +62,8 @@ Result RegisterCallbackFunction(SysModule& sys, Args args) {
   absl::StatusOr<int64_t> event = CIntArgument(args[1]);
   if (!tool.ok()) return tool.status();
   if (!event.ok()) return event.status();
+  absl::Status valid = Monitoring::CheckCallback(*tool, *event);
+  if (!valid.ok()) return valid;
   absl::Status audit = sys.auditor().Audit("sys.monitoring.register_callback", "(O)", args[2]);
   if (!audit.ok()) return audit;
   return sys.monitoring().RegisterCallback(*tool, *event, args[2]);

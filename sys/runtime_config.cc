@@ -8,9 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
-#include "absl/strings/string_view.h"
-
 #include "pyrt/runtime/config/config.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -98,12 +95,6 @@ std::string ConfigStatus::Text() const {
   const bool before_config = function_.rfind("preconfig_", 0) == 0;
   return "Fatal Python error: " + (function_.empty() ? "" : function_ + ": ") + message_ +
          "\nPython runtime state: " + (before_config ? "preinitializing" : "preinitialized") + "\n";
-}
-
-absl::Status ConfigStatus::ToStatus() const {
-  if (ok()) return absl::OkStatus();
-  const std::string text = function_.empty() ? message_ : function_ + ": " + message_;
-  return absl::InvalidArgumentError(absl::string_view(text.data(), text.size()));
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -5,8 +5,9 @@
 //   if (status.is_exit()) ... status.exit_code()
 //
 // Only what a runtime without a compiler can honour has an effect here; other variables and options are
-// parsed, kept (sys._xoptions, sys.flags) and left to the host. An isolated config reads neither the
-// environment nor the command line.
+// parsed, kept (sys._xoptions, sys.flags) and left to the host. An isolated config reads neither PYTHON*
+// variables nor the command line. LC_ALL, LC_CTYPE and LANG, which name the locale and with it stdio_errors, are
+// read always: a host that sets stdio_errors depends on nothing.
 //
 // Reading has no side effect on the process: no setlocale, no environment change, no output.
 //
@@ -22,7 +23,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/types/span.h"
 
 #include "pyrt/runtime/config/config.h"
@@ -70,6 +70,7 @@ struct RuntimeConfig {
   GilMode gil = GilMode::kDefault;
   bool thread_inherit_context = !kGilEnabled;
   bool context_aware_warnings = !kGilEnabled;
+  int lazy_imports = -1;  // 1: every import is lazy (-X lazy_imports=all); -1: those that say so
 
   // Hashing: random unless a seed is given. Nullopt: not decided, PYTHONHASHSEED is asked; afterwards it is.
   std::optional<bool> use_hash_seed;
@@ -77,8 +78,8 @@ struct RuntimeConfig {
 
   // Standard streams (SY-9, SY-10).
   bool buffered_stdio = true;
-  std::string stdio_encoding = "utf-8";
-  std::string stdio_errors = "strict";
+  std::optional<std::string> stdio_encoding;  // nullopt: ReadConfig decides; "utf-8" without it
+  std::optional<std::string> stdio_errors;    // nullopt: ReadConfig decides; "strict" without it
 
   // -X and other switches that the runtime or its host may look at.
   bool faulthandler = false;
@@ -176,8 +177,6 @@ class [[nodiscard]] ConfigStatus {
   // What the process prints before it ends with exit_code(): the text of an exit, or CPython's two lines of a
   // status error.
   std::string Text() const;
-  // InvalidArgument with "FUNCTION: MESSAGE".
-  absl::Status ToStatus() const;
 
  private:
   enum class Kind : uint8_t { kOk, kError, kExit };
@@ -188,10 +187,10 @@ class [[nodiscard]] ConfigStatus {
 };
 
 // Fills `config` from `argv` (the whole command line, argv[0] being the program) and the environment, in
-// CPython's order of precedence: command line, -X, environment, what `config` held; a use_hash_seed that it
-// held goes before the environment. Honours config->isolated, which implies all of RuntimeConfig::Isolated
-// but for the signal handlers, and config->parse_argv. On failure `config` is half filled and must not be
-// used.
+// CPython's order of precedence: command line, -X, environment, what `config` held; a use_hash_seed or
+// stdio_errors that it held goes before the environment. Honours config->isolated, which implies all of
+// RuntimeConfig::Isolated but for the signal handlers, and config->parse_argv. On failure `config` is half filled
+// and must not be used.
 ConfigStatus ReadConfig(const EnvironmentView& environment, absl::Span<const std::string> argv,
                         RuntimeConfig* config);
 

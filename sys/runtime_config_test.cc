@@ -115,7 +115,7 @@ TEST(RuntimeConfigTest, TheHashSeedIsTheOptionsTheHostsOrTheVariables) {
 TEST(RuntimeConfigTest, SY14_StdioEncodingAndErrors) {
   const auto stdio = [](const Variables& variables) {
     const Read read = ReadWith(variables);
-    return read.config.stdio_encoding + "/" + read.config.stdio_errors;
+    return read.config.stdio_encoding.value() + "/" + read.config.stdio_errors.value();
   };
   EXPECT_EQ(stdio({{"LANG", "de_DE.UTF-8"}}), "utf-8/strict");
   EXPECT_EQ(stdio({}), "utf-8/surrogateescape") << "the C locale";
@@ -129,6 +129,73 @@ TEST(RuntimeConfigTest, SY14_StdioEncodingAndErrors) {
       ErrorOf({{"PYTHONIOENCODING", "bogus"}}),
       "Fatal Python error: init_stdio_encoding: failed to get the Python codec name of the stdio encoding\n"
       "Python runtime state: preinitialized\n");
+}
+
+TEST(RuntimeConfigTest, SY14_WhatTheHostSaysAboutErrorsStays) {
+  const auto errors = [](const Variables& variables, bool isolated) {
+    RuntimeConfig config = isolated ? RuntimeConfig::Isolated() : RuntimeConfig();
+    config.stdio_errors = "backslashreplace";
+    EXPECT_TRUE(ReadConfig(EnvironmentView(variables), Words{"host"}, &config).ok());
+    return config.stdio_encoding.value() + "/" + config.stdio_errors.value();
+  };
+  for (const bool isolated : {false, true}) {
+    EXPECT_EQ(errors({}, isolated), "utf-8/backslashreplace");
+    EXPECT_EQ(errors({{"LANG", "de_DE.UTF-8"}}, isolated), "utf-8/backslashreplace");
+  }
+  EXPECT_EQ(errors({{"PYTHONIOENCODING", "latin-1:replace"}}, false), "iso8859-1/backslashreplace");
+  RuntimeConfig config = RuntimeConfig::Isolated();
+  ASSERT_TRUE(ReadConfig(EnvironmentView(Variables{{"LC_ALL", "de_DE.UTF-8"}}), Words{"host"}, &config).ok());
+  EXPECT_EQ(config.stdio_errors, "strict") << "the locale is no PYTHON* variable";
+}
+
+TEST(RuntimeConfigTest, SY14_WhatTheHostSaysAboutTheEncodingStays) {
+  const auto stdio = [](const char* variable) {
+    RuntimeConfig config;
+    config.stdio_encoding = "ASCII";
+    const EnvironmentView environment(Variables{{"LANG", "de_DE.UTF-8"}, {"PYTHONIOENCODING", variable}});
+    EXPECT_TRUE(ReadConfig(environment, Words{"host"}, &config).ok());
+    return config.stdio_encoding.value() + "/" + config.stdio_errors.value();
+  };
+  EXPECT_EQ(stdio(""), "ascii/strict");
+  EXPECT_EQ(stdio("latin-1"), "ascii/strict");
+  EXPECT_EQ(stdio("latin-1:replace"), "ascii/replace");
+  EXPECT_EQ(stdio("bogus"), "ascii/strict") << "not looked at";
+}
+
+TEST(RuntimeConfigTest, PEP810_LazyImports) {
+  EXPECT_EQ(ReadWith({}).config.lazy_imports, -1);
+  EXPECT_EQ(ReadWith({{"PYTHON_LAZY_IMPORTS", "all"}}).config.lazy_imports, 1);
+  EXPECT_EQ(ReadWith({{"PYTHON_LAZY_IMPORTS", "all"}}, {"-Xlazy_imports=normal"}).config.lazy_imports, -1);
+  EXPECT_EQ(ReadWith({{"PYTHON_LAZY_IMPORTS", "none"}}, {"-I", "-Xlazy_imports=all"}).config.lazy_imports, 1);
+  for (const char* option : {"lazy_imports", "lazy_imports=", "lazy_imports=none", "lazy_imports=bogus"}) {
+    EXPECT_EQ(
+        ErrorOf({}, {"-X", option}),
+        "Fatal Python error: config_init_lazy_imports: -X lazy_imports: invalid value; expected 'all' or "
+        "'normal'\nPython runtime state: preinitialized\n");
+  }
+  const ConfigStatus variable = ReadWith({{"PYTHON_LAZY_IMPORTS", "none"}}).status;
+  EXPECT_EQ(variable.exit_code(), 1);
+  EXPECT_EQ(variable.message(), "PYTHON_LAZY_IMPORTS: invalid value; expected 'all' or 'normal'");
+}
+
+// strtol(3) and strtoul(3) decide in CPython.
+TEST(RuntimeConfigTest, NumbersAreReadAsTheCLibraryReadsThem) {
+  const RuntimeConfig empty =
+      ReadWith({}, {"-Xint_max_str_digits=", "-Xtracemalloc=", "-Xthread_inherit_context="}).config;
+  EXPECT_EQ(empty.int_max_str_digits, 0);
+  EXPECT_EQ(empty.tracemalloc, 0);
+  EXPECT_FALSE(empty.thread_inherit_context);
+  EXPECT_EQ(ReadWith({}, {"-Ximporttime="}).config.import_time, 1) << "but here it counts as no value";
+  for (const char* option : {"-Xint_max_str_digits", "-Xthread_inherit_context", "-Xcpu_count="}) {
+    EXPECT_FALSE(ReadWith({}, {option}).status.ok()) << option;
+  }
+  EXPECT_FALSE(ReadWith({{"PYTHONTRACEMALLOC", " "}}).status.ok()) << "a blank alone is no number";
+  for (const char* seed : {" 7", "+7", "\t+7", "07"}) {
+    EXPECT_EQ(ReadWith({{"PYTHONHASHSEED", seed}}).config.hash_seed, 7u) << seed;
+  }
+  for (const char* seed : {"+ 7", "7 ", "-7", "+-7", "++7", "+"}) {
+    EXPECT_FALSE(ReadWith({{"PYTHONHASHSEED", seed}}).status.ok()) << seed;
+  }
 }
 
 TEST(RuntimeConfigTest, GilOption) {

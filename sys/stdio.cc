@@ -37,15 +37,15 @@ ConfigStatus OpenStandardStreams(const RuntimeConfig& config, const StreamHooks*
   if (IsOpen(descriptors.input) && IsDirectory(descriptors.input)) {
     return ConfigStatus::Error("init_sys_streams", "<stdin> is a directory, cannot continue");
   }
-  const std::optional<TextEncoding> encoding = FindEncoding(config.stdio_encoding);
+  const std::optional<TextEncoding> encoding = FindEncoding(config.stdio_encoding.value_or("utf-8"));
   if (!encoding.has_value()) {
     return ConfigStatus::Error("init_stdio_encoding",
                                "failed to get the Python codec name of the stdio encoding");
   }
-  const std::optional<TextErrors> errors = FindErrors(config.stdio_errors);
+  const std::string errors_name = config.stdio_errors.value_or("strict");
+  const std::optional<TextErrors> errors = FindErrors(errors_name);
   if (!errors.has_value()) {
-    return ConfigStatus::Error("init_sys_streams",
-                               "unknown error handler name '" + config.stdio_errors + "'");
+    return ConfigStatus::Error("init_sys_streams", "unknown error handler name '" + errors_name + "'");
   }
 
   TextStream::Options options;
@@ -71,11 +71,12 @@ ConfigStatus OpenStandardStreams(const RuntimeConfig& config, const StreamHooks*
   return ConfigStatus::Ok();
 }
 
-Ref<Object> OpenPreliminaryStderr(int fd) {
+Ref<Object> OpenPreliminaryStderr(const StreamHooks* hooks, int fd) {
   TextStream::Options options;
   options.name = "<stderr>";
   options.errors = TextErrors::kBackslashReplace;
   options.write_through = true;
+  options.hooks = hooks;
   return Open(fd, std::move(options));
 }
 

@@ -40,8 +40,9 @@ struct StandardDescriptors {
 ConfigStatus OpenStandardStreams(const RuntimeConfig& config, const StreamHooks* hooks,
                                  StandardStreams* streams, StandardDescriptors descriptors = {});
 
-// The stream that exists before the config is read: unbuffered, to stderr; None if that is closed.
-Ref<Object> OpenPreliminaryStderr(int fd = 2);
+// The stream that exists before the config is read: unbuffered, to stderr; None if that is closed. `hooks` as
+// above.
+Ref<Object> OpenPreliminaryStderr(const StreamHooks* hooks, int fd = 2);
 
 }  // namespace pyrt::inline PYRT_VARIANT
 

@@ -41,7 +41,7 @@ TEST_F(StdioTest, SY8_ClosedDescriptorsGiveNone) {
   EXPECT_TRUE(IsNone(streams_.standard_input));
   EXPECT_TRUE(IsNone(streams_.standard_output));
   EXPECT_TRUE(IsNone(streams_.standard_error));
-  EXPECT_TRUE(IsNone(OpenPreliminaryStderr(gone)));
+  EXPECT_TRUE(IsNone(OpenPreliminaryStderr(nullptr, gone)));
 }
 
 TEST_F(StdioTest, SY10_StderrAlwaysEscapesAndIsLineBuffered) {

@@ -148,7 +148,7 @@ void SysDict::Set(SysName name, Ref<Object> value) {
         // Release: a reader of the pointer sees the object. Acquire is not needed: the old object's last
         // owner's DecRef synchronises.
         replaced.value = entry->value.exchange(value.release(), kRelease);
-        if (replaced.value == nullptr) {
+        if (replaced.value == nullptr || PYRT_MUTANT(sys_dict_counts_replaced_entries)) {
           entry->order = next_order_++;
           count_.store(count_.load(kRelaxed) + 1, kRelaxed);
         }

@@ -28,7 +28,7 @@
 // Writers take a lock of rank kSysDict, under which nothing is allocated, released or called.
 //
 // Names are looked up by a hash that a constant name has at compile time: static constexpr SysName
-// kStdout("stdout"). A name that comes as an object is hashed once and kept as a SysKey (SY-4).
+// kStdout("stdout"). A name that comes as an object is hashed once and kept as a SysKey.
 //
 // CPython counterpart: interp->sysdict, PySys_GetAttr, PySys_GetOptionalAttr, PySys_GetObject,
 // PySys_SetObject.

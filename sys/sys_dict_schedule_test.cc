@@ -9,6 +9,7 @@
 #include "pyrt/gil/gil.h"
 #include "pyrt/runtime/object/object.h"
 #include "pyrt/sys/sys_dict.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
@@ -89,21 +90,38 @@ Options Base(Options options) {
   return options;
 }
 
-// A reader beside a writer that replaces the entry, deletes it and puts in another.
+// Two preemptions without older values, or one with two of them: both together take minutes.
+void ExpectEverySchedule(void (*body)(Schedule&)) {
+  Options two_preemptions = Base(Options::Exhaustive(2));
+  two_preemptions.stale_reads = 0;
+  two_preemptions.usable_cpus = 1;
+  ExpectComplete(Explore(two_preemptions, body));
+  ExpectComplete(Explore(Base(Options::Exhaustive(1)), body));
+}
+
+void ExpectPct(void (*body)(Schedule&), uint64_t schedules) {
+  ExpectOk(Explore(Base(Options::Pct(2, 2000)), body));
+  ExpectOk(Explore(Base(Options::Pct(3, schedules)), body));
+}
+
+// Readers beside a writer that replaces the entry, deletes it and puts in another.
+template <int kReaders>
 void ReadBesideWrite(Schedule& s) {
   World world;
   world.Attached([&] { world.Set(kOut, 0); });
-  s.Spawn("reader", [&] {
-    world.Attached([&] {
-      for (int i = 0; i < 2; ++i) {
-        const int out = world.Read(kOut);
-        DETSCHED_CHECK(out == -1 || out == 0 || out == 1);
-        const int fresh = world.Read(kFresh);
-        DETSCHED_CHECK(fresh == -1 || fresh == 2);
-        World::Poll();
-      }
+  for (int who = 0; who < kReaders; ++who) {
+    s.Spawn("reader", [&] {
+      world.Attached([&] {
+        for (int i = 0; i < 2; ++i) {
+          const int out = world.Read(kOut);
+          DETSCHED_CHECK(out == -1 || out == 0 || out == 1);
+          const int fresh = world.Read(kFresh);
+          DETSCHED_CHECK(fresh == -1 || fresh == 2);
+          World::Poll();
+        }
+      });
     });
-  });
+  }
   s.Spawn("writer", [&] {
     world.Attached([&] {
       world.Set(kOut, 1);
@@ -119,42 +137,41 @@ void ReadBesideWrite(Schedule& s) {
 }
 
 TEST(SysDictScheduleTest, B120_ReadersBesideAWriter) {
-  const Result exhaustive = Explore(Base(Options::Exhaustive(1)), ReadBesideWrite);
-  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
-  EXPECT_TRUE(exhaustive.complete);
-  for (const Options& options : {Options::Random(4000), Options::Pct(3, 4000)}) {
-    const Result result = Explore(Base(options), ReadBesideWrite);
-    EXPECT_TRUE(result.ok()) << result.report;
-  }
+  ExpectEverySchedule(ReadBesideWrite<1>);
+  ExpectOk(Explore(Base(Options::Random(4000)), ReadBesideWrite<1>));
+  ExpectPct(ReadBesideWrite<1>, 10'000);
 }
 
-// Two writers of one name and of their own: nothing is lost, and each owned reference goes once.
-void TwoWriters(Schedule& s) {
+TEST(SysDictScheduleTest, B120_ThreeReadersBesideAWriter) { ExpectPct(ReadBesideWrite<3>, 4000); }
+
+// Writers of one name, each with another one of its own: nothing is lost, and each owned reference goes once.
+template <int kWriters>
+void Writers(Schedule& s) {
+  static constexpr const char* kOwn[] = {"a", "b", "c", "d"};
   World world;
-  for (const int who : {1, 2}) {
-    s.Spawn(who == 1 ? "one" : "two", [&, who] {
+  for (int who = 0; who < kWriters; ++who) {
+    s.Spawn(kOwn[who], [&, who] {
       world.Attached([&] {
         world.Set(kOut, who);
-        world.Set(who == 1 ? "a" : "b", 10 * who);
+        world.Set(kOwn[who], 10 * who);
         const int seen = world.Read(kOut);
-        DETSCHED_CHECK(seen == 1 || seen == 2 || seen == -1);
-        if (who == 2) world.dict->Delete(kOut);
+        DETSCHED_CHECK(seen >= -1 && seen < kWriters);
+        if (who == 1) world.dict->Delete(kOut);
       });
     });
   }
   s.Run();
-  DETSCHED_CHECK(world.dict->size() == (world.dict->Contains(kOut) ? 3u : 2u));
-  DETSCHED_CHECK(world.dict->Contains("a") && world.dict->Contains("b"));
+  DETSCHED_CHECK(world.dict->size() == kWriters + (world.dict->Contains(kOut) ? 1u : 0u));
+  for (int who = 0; who < kWriters; ++who) DETSCHED_CHECK(world.dict->Contains(kOwn[who]));
   world.CheckNothingIsLost();
 }
 
 TEST(SysDictScheduleTest, B120_TwoWriters) {
-  const Result exhaustive = Explore(Base(Options::Exhaustive(1)), TwoWriters);
-  EXPECT_TRUE(exhaustive.ok()) << exhaustive.report;
-  EXPECT_TRUE(exhaustive.complete);
-  const Result result = Explore(Base(Options::Pct(3, 4000)), TwoWriters);
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectEverySchedule(Writers<2>);
+  ExpectPct(Writers<2>, 10'000);
 }
+
+TEST(SysDictScheduleTest, B120_FourWriters) { ExpectPct(Writers<4>, 4000); }
 
 // The table is full: the writer moves everything to a bigger one under the reader.
 void GrowBesideRead(Schedule& s) {
@@ -180,8 +197,7 @@ void GrowBesideRead(Schedule& s) {
 }
 
 TEST(SysDictScheduleTest, B120_GrowingUnderAReader) {
-  const Result result = Explore(Base(Options::Random(400)), GrowBesideRead);
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectOk(Explore(Base(Options::Random(400)), GrowBesideRead));
 }
 
 }  // namespace

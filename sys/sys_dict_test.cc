@@ -91,7 +91,7 @@ TEST(SysDictTest, ShortNamesAreTheirHashAndLength) {
   }
 }
 
-TEST(SysDictTest, SY4_AKeyIsHashedOnceAndFindsWhatItsTextFinds) {
+TEST(SysDictTest, AKeyIsHashedOnceAndFindsWhatItsTextFinds) {
   SysDict dict;
   for (const char* name : {"", "a", "argv", "stdout", "path_hooks", "path_importer_cache"}) {
     const SysKey key(String::Of(name));

@@ -30,6 +30,7 @@ TEST(MonitoringTest, ToolsEventsAndVersions) {
   EXPECT_EQ(text(monitoring.UseTool(0, Str("other"))), "tool 0 is already in use");
   EXPECT_EQ(text(monitoring.SetEvents(1, 1)), "tool 1 is not in use");
   EXPECT_EQ(text(monitoring.SetEvents(0, 1 << 19)), "invalid event set 0x80000");
+  EXPECT_EQ(text(monitoring.SetEvents(0, -1)), "invalid event set 0xffffffff");
   EXPECT_EQ(text(monitoring.SetEvents(0, 1 << 16)), "cannot set C_RETURN or C_RAISE events independently");
   ASSERT_TRUE(monitoring.SetEvents(0, 1 << 18 | 1 << 17 | 1 << 16 | 1 << 4).ok());
   EXPECT_EQ(monitoring.GetEvents(0).value(), 1u << 4 | 1u << 8 | 1u << 9) << "CALL and both branches";
@@ -49,12 +50,29 @@ TEST(MonitoringTest, ToolsEventsAndVersions) {
   EXPECT_EQ(monitoring.active_events(), 0u);
   EXPECT_EQ(monitoring.Callback(0, 2), nullptr);
   EXPECT_EQ(monitoring.GetTool(0).value()->Repr().value(), "'debugger'") << "still in use";
-  EXPECT_EQ(text(monitoring.ClearTool(1)), "tool 1 is not in use");
   ASSERT_TRUE(monitoring.SetEvents(0, 4).ok());
   ASSERT_TRUE(monitoring.FreeTool(0).ok());
   EXPECT_EQ(monitoring.active_events(), 0u);
   EXPECT_EQ(monitoring.Callback(0, 2), nullptr);
   EXPECT_TRUE(IsNone(monitoring.GetTool(0).value()));
+}
+
+TEST(MonitoringTest, AFreeToolHasNoEventsAndKeepsItsCallbacks) {
+  SysTestWorld world;
+  Monitoring& monitoring = world.sys().monitoring();
+  EXPECT_EQ(monitoring.GetEvents(1).value(), 0u);
+  ASSERT_TRUE(monitoring.RegisterCallback(1, 4, Str("f")).ok());
+  EXPECT_TRUE(monitoring.ClearTool(1).ok());
+  EXPECT_TRUE(monitoring.FreeTool(1).ok());
+  ASSERT_NE(monitoring.Callback(1, 2), nullptr);
+  ASSERT_TRUE(monitoring.UseTool(1, Str("t")).ok());
+  EXPECT_EQ(monitoring.Callback(1, 2)->Repr().value(), "'f'");
+  ASSERT_TRUE(monitoring.FreeTool(1).ok());
+  EXPECT_EQ(monitoring.Callback(1, 2), nullptr);
+  for (const int64_t tool : {-1, 6}) {
+    EXPECT_FALSE(monitoring.GetEvents(tool).ok());
+    EXPECT_FALSE(monitoring.ClearTool(tool).ok());
+  }
 }
 
 TEST(MonitoringTest, TheNamespaceOfSys) {
@@ -123,6 +141,13 @@ TEST(SysFunctionsTest, SY51_EventsOfSys) {
       SysTestWorld::Shown(register_callback->Call(std::vector<Ref<Object>>{Int::Of(0), Int::Of(1), hook})),
       "None");
   EXPECT_EQ(events, (std::vector<std::string>{"sys.monitoring.register_callback(<built-in function h>,)"}));
+  events.clear();
+  for (const auto& [tool, event] : {std::pair(6, 1), std::pair(0, 3), std::pair(0, 1 << 20)}) {
+    const auto refused =
+        register_callback->Call(std::vector<Ref<Object>>{Int::Of(tool), Int::Of(event), hook});
+    EXPECT_TRUE(IsError(refused.status(), ErrorType::ValueError()));
+  }
+  EXPECT_TRUE(events.empty()) << "what is not valid is not audited";
 }
 
 TEST(SysFunctionsTest, SY67_TheModuleOfAFrame) {

@@ -124,7 +124,7 @@ void SysModule::SetConstants() {
 
 void SysModule::SetFromConfig(int stderr_fd) {
   // Before anything that could fail: errors must show.
-  Ref<Object> preliminary = OpenPreliminaryStderr(stderr_fd);
+  Ref<Object> preliminary = OpenPreliminaryStderr(&ThreadStreamHooks(), stderr_fd);
   dict_.Set("stderr", preliminary);
   dict_.Set("__stderr__", preliminary);
 
@@ -254,8 +254,7 @@ absl::Status SysModule::SetAttr(std::string_view name, Ref<Object> value) {
   if (value) {
     dict_.Set(name, std::move(value));
   } else if (!dict_.Delete(name)) {
-    return Raise(ErrorType::AttributeError(), "module 'sys' has no attribute '%s'",
-                 std::string(name).c_str());
+    return Object::SetAttr(name, nullptr);  // CPython's text for this is that of any object
   }
   return absl::OkStatus();
 }
@@ -263,11 +262,21 @@ absl::Status SysModule::SetAttr(std::string_view name, Ref<Object> value) {
 namespace {
 
 PYRT_THREAD_LOCAL(ThreadState*, stream_thread) = nullptr;
+// Whose end would keep this thread from attaching again; null if it is the one that ends it. A registry outlives
+// its threads, where the state of a detached one may be freed.
+PYRT_THREAD_LOCAL(const InterpreterRegistry*, stream_registry) = nullptr;
+
+bool IsFinalizingForStream() {
+  const ThreadState* const thread = ThreadState::Current();
+  return thread != nullptr && thread->interp() != nullptr && thread->interp()->registry().IsFinalizing();
+}
 
 bool DetachForStream() {
   ThreadState* const thread = ThreadState::Current();
   if (thread == nullptr) return false;
   stream_thread = thread;
+  stream_registry =
+      thread->interp() == nullptr || IsFinalizingForStream() ? nullptr : &thread->interp()->registry();
   thread->Detach();
   return true;
 }
@@ -282,22 +291,19 @@ absl::Status CheckSignalsForStream() {
   return ToStatus(std::exchange(thread->data().current_exception, nullptr));
 }
 
-bool IsFinalizingForStream() {
-  const ThreadState* const thread = ThreadState::Current();
-  return thread != nullptr && thread->interp() != nullptr && thread->interp()->registry().IsFinalizing();
-}
-
 bool RunsHandlersForStream() {
   const ThreadState* const thread = ThreadState::Current();
   return thread != nullptr && thread->interp() != nullptr &&
          thread->interp()->registry().IsMainThreadOfMainInterpreter(*thread);
 }
 
+bool MayAttachForStream() { return stream_registry == nullptr || !stream_registry->IsFinalizing(); }
+
 }  // namespace
 
 const StreamHooks& ThreadStreamHooks() {
-  static constexpr StreamHooks kHooks{&DetachForStream, &AttachForStream, &CheckSignalsForStream,
-                                      &IsFinalizingForStream, &RunsHandlersForStream};
+  static constexpr StreamHooks kHooks{&DetachForStream,       &AttachForStream,       &CheckSignalsForStream,
+                                      &IsFinalizingForStream, &RunsHandlersForStream, &MayAttachForStream};
   return kHooks;
 }
 

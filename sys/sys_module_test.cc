@@ -1,9 +1,13 @@
 #include "pyrt/sys/sys_module.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cmath>
+#include <csignal>
 #include <optional>
 #include <string>
 #include <thread>
@@ -90,6 +94,64 @@ TEST(SysModuleTest, OneModuleForEachInterpreter) {
   EXPECT_EQ(SysModule::Current(), nullptr);
 }
 
+// LC-9: who writes to the only stderr that there is before the streams are open, or for good without them, must not keep
+// the others from attaching and from stopping the world.
+TEST(SysModuleTest, LC9_AWriteToThePreliminaryStderrIsDetached) {
+  int pipe[2];
+  ASSERT_EQ(::pipe(pipe), 0);
+  const int capacity = ::fcntl(pipe[1], F_GETPIPE_SZ);
+  ASSERT_GT(capacity, 0);
+  const size_t size_of_write = static_cast<size_t>(capacity) + (size_t{1} << 20);
+  SysTestWorld world({}, nullptr, pipe[1]);
+  const Ref<Object> stream = world.dict().Find("stderr");
+  std::atomic<ThreadState*> writing{nullptr};
+  std::thread writer([&] {
+    ThreadState* const state = world.interp().threads().NewBound(Whence::kThreading);
+    state->Attach();
+    writing = state;
+    EXPECT_TRUE(WriteToStream(stream, std::string(size_of_write, 'x')).ok());
+    InterpreterThreads::Clear(*state);
+    InterpreterThreads::DeleteCurrent();
+  });
+  DetachedScope detached(world.thread());
+  while (writing == nullptr) std::this_thread::yield();
+  int in_pipe = 0;
+  while (in_pipe < capacity && !HasFailure()) {
+    EXPECT_EQ(::ioctl(pipe[0], FIONREAD, &in_pipe), 0);
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(writing.load()->attached());
+  std::string chunk(65536, '\0');
+  for (size_t all = 0; all < size_of_write && !HasFailure();) {
+    const ssize_t size = ::read(pipe[0], chunk.data(), chunk.size());
+    EXPECT_GT(size, 0);
+    if (size <= 0) break;
+    all += static_cast<size_t>(size);
+  }
+  // After a failure the writer may still wait, and is told.
+  ::signal(SIGPIPE, SIG_IGN);
+  ::close(pipe[0]);
+  writer.join();
+  ::close(pipe[1]);
+}
+
+TEST(SysModuleTest, B137_AStreamAttachesForHandlersUnlessAnotherThreadEndsTheRuntime) {
+  SysTestWorld world;
+  ThreadState* const other = world.interp().threads().NewBound(Whence::kThreading);
+  const StreamHooks& hooks = ThreadStreamHooks();
+  ASSERT_TRUE(hooks.detach());
+  EXPECT_TRUE(hooks.may_attach());
+  world.registry().SetFinalizing(other);
+  EXPECT_FALSE(hooks.may_attach());
+  world.registry().SetFinalizing(nullptr);
+  hooks.attach();
+  world.registry().SetFinalizing(&world.thread());
+  ASSERT_TRUE(hooks.detach());
+  EXPECT_TRUE(hooks.may_attach()) << "it ends the runtime itself";
+  hooks.attach();
+  world.registry().SetFinalizing(nullptr);
+}
+
 TEST(SysModuleTest, SY5_TheDictionaryDoesNotRuleTheState) {
   SysTestWorld world;
   world.dict().Set("flags", None());
@@ -158,6 +220,15 @@ TEST(SysModuleTest, B123_SwitchInterval) {
   EXPECT_EQ(world.Shown("setswitchinterval", {Int::Of(1)}), "None");
   EXPECT_EQ(world.Shown("getswitchinterval"), "1.0");
   EXPECT_EQ(world.Shown("setswitchinterval", {Float::Of(1e300)}), "None");
+  EXPECT_EQ(world.interp().gil().interval(), uint64_t{INT64_MAX}) << "clamped";
+  const auto big = [](const std::string& digits) { return Int::FromDecimal(digits).value(); };
+  EXPECT_EQ(world.Shown("setswitchinterval", {Int::Of(1)}), "None");
+  EXPECT_EQ(world.Shown("setswitchinterval", {big("1" + std::string(30, '0'))}), "None");
+  EXPECT_EQ(world.interp().gil().interval(), uint64_t{INT64_MAX}) << "an int beyond a long is as good";
+  EXPECT_EQ(world.Shown("setswitchinterval", {big("-1" + std::string(30, '0'))}),
+            "ValueError: switch interval must be strictly positive");
+  EXPECT_EQ(world.Shown("setswitchinterval", {big("1" + std::string(400, '0'))}),
+            "OverflowError: int too large to convert to float");
   EXPECT_EQ(world.Shown("setswitchinterval", {Str("x")}), "TypeError: must be real number, not str");
 }
 
@@ -187,7 +258,42 @@ TEST(SysModuleTest, B124_RecursionLimitReachesAllThreadsAndKeepsTheirDepth) {
   InterpreterThreads::Delete(other);
 }
 
-TEST(SysModuleTest, SY69_ExcInfoIsTheInnermostHandledException) {
+// A second interpreter with a thread that is detached, for the length of a test.
+class OtherInterpreter {
+ public:
+  explicit OtherInterpreter(SysTestWorld& world) : world_(world) {
+    interp_ = world.registry()
+                  .New(&world.thread(), InterpreterConfig::Isolated(), InterpreterWhence::kCApi)
+                  .value();
+    thread_ = interp_->threads().NewBound(Whence::kCApi);
+  }
+  ~OtherInterpreter() {
+    ThreadState::Swap(thread_);
+    interp_->Clear(*thread_);
+    world_.registry().Delete(interp_);
+    world_.thread().Attach();
+  }
+  Interpreter& interp() { return *interp_; }
+  ThreadState& thread() { return *thread_; }
+
+ private:
+  SysTestWorld& world_;
+  Interpreter* interp_ = nullptr;
+  ThreadState* thread_ = nullptr;
+};
+
+TEST(SysModuleTest, B124_RecursionLimitsOfOtherInterpretersStay) {
+  SysTestWorld world;
+  OtherInterpreter other(world);
+  const int32_t limit = other.interp().recursion_limit();
+  const int32_t remaining = other.thread().data().recursion.remaining();
+  EXPECT_EQ(world.Shown("setrecursionlimit", {Int::Of(77)}), "None");
+  EXPECT_EQ(world.thread().data().recursion.remaining(), 77);
+  EXPECT_EQ(other.interp().recursion_limit(), limit);
+  EXPECT_EQ(other.thread().data().recursion.remaining(), remaining);
+}
+
+TEST(SysModuleTest, SY68_ExcInfoIsTheInnermostHandledException) {
   SysTestWorld world;
   EXPECT_EQ(world.Shown("exc_info"), "(None, None, None)");
   EXPECT_EQ(world.Shown("exception"), "None");
@@ -216,6 +322,16 @@ TEST(SysModuleTest, B129_IsFinalizingFollowsTheRuntime) {
 TEST(SysModuleTest, GilIsEnabledByBuild) {
   SysTestWorld world;
   EXPECT_EQ(world.Shown("_is_gil_enabled"), world.interp().gil().enabled() ? "True" : "False");
+}
+
+TEST(SysModuleTest, B119_AttributesThatAreMissingHaveCPythonsTexts) {
+  SysTestWorld world;
+  EXPECT_EQ(SysTestWorld::Shown(world.sys().GetAttr("x")),
+            "AttributeError: module 'sys' has no attribute 'x'");
+  EXPECT_EQ(world.sys().SetAttr("x", nullptr).message(), "'module' object has no attribute 'x'");
+  EXPECT_TRUE(world.sys().SetAttr("x", None()).ok());
+  EXPECT_TRUE(world.sys().SetAttr("x", nullptr).ok());
+  EXPECT_FALSE(world.dict().Contains("x"));
 }
 
 TEST(SysModuleTest, SY71_Intern) {
@@ -304,6 +420,20 @@ TEST(SysModuleTest, SY63_AllThreadsFormReachesTheOthers) {
   InterpreterThreads::Delete(other);
 }
 
+TEST(SysModuleTest, SY63_AllThreadsFormLeavesOtherInterpretersAlone) {
+  SysTestWorld world;
+  OtherInterpreter other(world);
+  for (const HookKind kind : {HookKind::kTrace, HookKind::kProfile}) {
+    ASSERT_TRUE(SetAllThreadsHook(world.sys(), kind, &TraceNothing, Str("p")).ok());
+  }
+  EXPECT_EQ(world.sys().tracing_threads().load(kRelaxed), 2);
+  EXPECT_EQ(other.thread().data().trace.function, nullptr);
+  EXPECT_EQ(other.thread().data().profile.function, nullptr);
+  for (const HookKind kind : {HookKind::kTrace, HookKind::kProfile}) {
+    ASSERT_TRUE(SetAllThreadsHook(world.sys(), kind, nullptr, nullptr).ok());
+  }
+}
+
 TEST(SysModuleTest, SY59_AThreadThatEndsTracedIsNotCountedFurther) {
   SysTestWorld world;
   ThreadState* other = world.interp().threads().New(Whence::kThreading);
@@ -327,6 +457,62 @@ TEST(SysModuleTest, SY60_TraceFunctionThatRaisesIsRemoved) {
   EXPECT_EQ(hook.function(hook.object.get(), nullptr, 0, nullptr), -1);
   EXPECT_EQ(world.Shown("gettrace"), "None");
   EXPECT_EQ(std::exchange(world.thread().data().current_exception, nullptr)->Message(), "in the tracer");
+}
+
+// What hook.function does when the host calls it, with the exception that it leaves.
+std::string CallHook(SysTestWorld& world, const ThreadHook& installed) {
+  const ThreadHook hook = installed;  // keeps the object alive, as a host must
+  const int result = hook.function(hook.object.get(), nullptr, 0, nullptr);
+  const Ref<Error> error = std::exchange(world.thread().data().current_exception, nullptr);
+  return std::to_string(result) + (error ? " " + error->Message() : "");
+}
+
+TEST(SysModuleTest, SY60_AFailureRemovesWhateverTheTraceFunctionHasInstalledMeanwhile) {
+  SysTestWorld world;
+  Ref<Object> failing = NativeFunction::New("t", [&](Args) -> absl::StatusOr<Ref<Object>> {
+    EXPECT_EQ(world.Shown(
+                  "settrace",
+                  {NativeFunction::New("other", [](Args) -> absl::StatusOr<Ref<Object>> { return None(); })}),
+              "None");
+    return Raise(ErrorType::ZeroDivisionError(), "in the tracer");
+  });
+  EXPECT_EQ(world.Shown("settrace", {failing}), "None");
+  EXPECT_EQ(CallHook(world, world.thread().data().trace), "-1 in the tracer");
+  EXPECT_EQ(world.Shown("gettrace"), "None");
+}
+
+TEST(SysModuleTest, SY60_AFailureRemovesTheHookOfItsOwnKindOnly) {
+  SysTestWorld world;
+  Ref<Object> failing = NativeFunction::New(
+      "t", [](Args) -> absl::StatusOr<Ref<Object>> { return Raise(ErrorType::ZeroDivisionError(), "no"); });
+  for (const bool traces : {true, false}) {
+    EXPECT_EQ(world.Shown("settrace", {failing}), "None");
+    EXPECT_EQ(world.Shown("setprofile", {failing}), "None");
+    const ThreadData& data = world.thread().data();
+    EXPECT_EQ(CallHook(world, traces ? data.trace : data.profile), "-1 no");
+    EXPECT_EQ(world.Shown("gettrace"), traces ? "None" : "<built-in function t>");
+    EXPECT_EQ(world.Shown("getprofile"), traces ? "<built-in function t>" : "None");
+  }
+  EXPECT_EQ(world.Shown("settrace", {None()}), "None");
+}
+
+TEST(SysModuleTest, SY61_WhatAHookRunsIsNotTraced) {
+  SysTestWorld world;
+  std::vector<int32_t> seen;
+  bool fails = false;
+  Ref<Object> looks = NativeFunction::New("t", [&](Args) -> absl::StatusOr<Ref<Object>> {
+    seen.push_back(world.thread().data().tracing);
+    if (fails) return Raise(ErrorType::ValueError(), "no");
+    return None();
+  });
+  EXPECT_EQ(world.Shown("settrace", {looks}), "None");
+  EXPECT_EQ(world.Shown("setprofile", {looks}), "None");
+  EXPECT_EQ(CallHook(world, world.thread().data().trace), "0");
+  fails = true;
+  EXPECT_EQ(CallHook(world, world.thread().data().profile), "-1 no");
+  EXPECT_EQ(seen, (std::vector<int32_t>{1, 1}));
+  EXPECT_EQ(world.thread().data().tracing, 0);
+  EXPECT_EQ(world.Shown("settrace", {None()}), "None");
 }
 
 TEST(SysModuleTest, SY66_SnapshotsOfAllThreads) {

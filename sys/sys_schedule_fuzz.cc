@@ -38,6 +38,7 @@ struct Member {
   ThreadState* state = nullptr;
   std::vector<int> called;  // by the event that it raises
   std::vector<int> known;   // hooks that it has added, or has seen called
+  int change = 0;           // of the number of entries, by the write that it is in the middle of
 };
 
 struct World : ScheduleWorld {
@@ -55,7 +56,20 @@ struct World : ScheduleWorld {
   void Enter(int self) { members[self].state = &ScheduleWorld::Enter(); }
   void Leave(int self) { ScheduleWorld::Leave(*members[self].state); }
 
-  bool Holds() const { return Version::alive >= 0; }
+  // What its owner has put in and not taken out is alive. The numbers of entries and hooks differ from the model's by
+  // the changes at most that are under way.
+  bool Holds() const {
+    int adding = 0, removing = 0;
+    for (const Member& member : members) {
+      adding += member.change > 0;
+      removing += member.change < 0;
+    }
+    const int entries = static_cast<int>(dict.size());
+    const int wanted = versions.Count() + others;
+    const int listed = static_cast<int>(native.size());
+    return Version::alive >= versions.Count() && entries >= wanted - adding && entries <= wanted + removing &&
+           listed >= added && listed <= made;
+  }
   void CheckEnd(detsched::Schedule& /*schedule*/) {
     for (int name = 0; name < Versions::kNames; ++name) {
       versions.Check(Versions::OwnerOf(name), name, dict.Find(Versions::NameOf(name)).get());
@@ -99,7 +113,10 @@ struct Set {
   int name;
   std::string ToString() const { return "Set{" + std::to_string(name) + "}"; }
   void Perform(World& world, int self) const {
-    if (Versions::OwnerOf(name) == self) world.dict.Set(Versions::NameOf(name), world.versions.Next(name));
+    if (Versions::OwnerOf(name) != self) return;
+    world.members[self].change = world.versions.Present(name) ? 0 : 1;
+    world.dict.Set(Versions::NameOf(name), world.versions.Next(name));
+    world.members[self].change = 0;
   }
 };
 
@@ -109,8 +126,10 @@ struct Delete {
   void Perform(World& world, int self) const {
     if (Versions::OwnerOf(name) != self) return;
     const bool present = world.versions.Present(name);
+    world.members[self].change = present ? -1 : 0;
     world.versions.Remove(name);
     DETSCHED_CHECK(world.dict.Delete(Versions::NameOf(name)) == present);
+    world.members[self].change = 0;
   }
 };
 

@@ -23,7 +23,7 @@ namespace pyrt::inline PYRT_VARIANT {
 
 class SysTestWorld {
  public:
-  explicit SysTestWorld(RuntimeConfig config = {}, SysHost* host = nullptr) {
+  explicit SysTestWorld(RuntimeConfig config = {}, SysHost* host = nullptr, int stderr_fd = 2) {
     registry_.Enable();
     interp_ = registry_.New(nullptr, InterpreterConfig::Main(), InterpreterWhence::kRuntime).value();
     thread_ = interp_->threads().NewBound(Whence::kInit);
@@ -34,6 +34,7 @@ class SysTestWorld {
     options.config = std::move(config);
     options.native_hooks = &native_;
     options.host = host;
+    options.stderr_fd = stderr_fd;
     sys_ = SysModule::Create(*interp_, std::move(options)).value();
   }
   ~SysTestWorld() {

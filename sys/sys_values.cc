@@ -88,7 +88,7 @@ Ref<StructSequence> MakeFlags(const RuntimeConfig& config) {
        "ignore_environment", "verbose", "bytes_warning", "quiet", "hash_randomization", "isolated",
        "dev_mode", "utf8_mode", "warn_default_encoding", "safe_path", "int_max_str_digits",
        // By name only.
-       "gil", "thread_inherit_context", "context_aware_warnings"},
+       "gil", "thread_inherit_context", "context_aware_warnings", "lazy_imports"},
       18);
   const Ref<Object> gil = kGilEnabled                       ? Number(1)
                           : config.gil == GilMode::kDefault ? None()
@@ -113,7 +113,8 @@ Ref<StructSequence> MakeFlags(const RuntimeConfig& config) {
                      Number(config.int_max_str_digits),
                      gil,
                      Number(config.thread_inherit_context),
-                     Number(config.context_aware_warnings)});
+                     Number(config.context_aware_warnings),
+                     Number(config.lazy_imports)});
 }
 
 Ref<StructSequence> MakeVersionInfo(const LanguageVersion& version) {
@@ -183,11 +184,17 @@ Ref<Object> MakeAbiInfo() {
   return value;
 }
 
-Ref<Object> ImmortalText(std::string_view text) {
+InternTable& ImmortalTexts() {
   // Never destroyed; as large as the number of different texts that hosts have configured.
-  static InternTable* const table = new InternTable;
-  if (Ref<String> known = table->Find(text)) return known;
-  return table->Intern(Constant(String::Of(text)));
+  // With room for what ordinary hosts configure, since it is shared by interpreters that do not share a GIL.
+  static InternTable* const table = new InternTable(256);
+  return *table;
+}
+
+Ref<Object> ImmortalText(std::string_view text) {
+  InternTable& table = ImmortalTexts();
+  if (Ref<String> known = table.Find(text)) return known;
+  return table.Intern(Constant(String::Of(text)));
 }
 
 Ref<Object> MakeMaxSize() {

@@ -16,12 +16,13 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/object.h"
+#include "pyrt/sys/intern_table.h"
 #include "pyrt/sys/runtime_config.h"
 #include "pyrt/sys/struct_sequence.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
-// 18 visible fields; gil, thread_inherit_context, context_aware_warnings by name only. gil is 1 in a
+// 18 visible fields; gil, thread_inherit_context, context_aware_warnings, lazy_imports by name only. gil is 1 in a
 // GIL-enabled build; None (default), 0 or 1 as configured in a GIL-disabled one.
 Ref<StructSequence> MakeFlags(const RuntimeConfig& config);
 
@@ -36,8 +37,10 @@ Ref<StructSequence> MakeThreadInfo();
 Ref<Object> MakeMaxSize();
 Ref<Object> MakeMaxUnicode();
 Ref<Object> MakeApiVersion();
-// The one immortal string of that text. For texts of which there are few. Attached: takes a lock that a fork finds free.
+// The one immortal string of that text. For texts of which there are few. Attached: takes a lock of the process.
 Ref<Object> ImmortalText(std::string_view text);
+// Where they are. Whoever forks brackets it with BeforeFork and its kin: interpreters with a GIL of their own go on.
+InternTable& ImmortalTexts();
 
 // sys.implementation and, a constant, sys.abi_info: namespace(name='pyrt', ...).
 Ref<Object> MakeImplementation(const RuntimeConfig& config);

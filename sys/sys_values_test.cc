@@ -35,6 +35,13 @@ TEST(SysValuesTest, B128_FlagsPrintEighteenFieldsAndKeepGilByName) {
   EXPECT_EQ(flags->GetAttr("n_sequence_fields").value(), Int::Of(18));
 }
 
+TEST(SysValuesTest, SY72_FlagsHaveLazyImportsByName) {
+  EXPECT_EQ(As<Int>(MakeFlags(RuntimeConfig())->Field("lazy_imports"))->value(), -1);
+  RuntimeConfig config;
+  config.lazy_imports = 1;
+  EXPECT_EQ(MakeFlags(config)->Field("lazy_imports"), Int::Of(1));
+}
+
 TEST(SysValuesTest, B128_FlagsAreReplacedAndNotMutated) {
   Ref<StructSequence> before = MakeFlags(RuntimeConfig());
   Ref<StructSequence> after = before->With("int_max_str_digits", Int::Of(640));

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -73,9 +75,11 @@ class TextStream::Access {
   }
 
   // After EINTR, and after Detach. Handlers run attached and may come back to this stream, where owner_ stops
-  // them. A thread that runs none must not attach here: it might never return, and the lock is held.
+  // them. A thread that runs none must not attach here: it might never return, and the lock is held. Nor must the
+  // one that runs them while another thread ends the runtime: the signal has nobody any more.
   absl::Status CheckSignals() {
     if (!runs_handlers_ || hooks_.check_signals == nullptr) return absl::OkStatus();
+    if (detached_ && hooks_.may_attach != nullptr && !hooks_.may_attach()) return absl::OkStatus();
     const bool was_detached = std::exchange(detached_, false);
     if (was_detached) hooks_.attach();
     absl::Status status = hooks_.check_signals();
@@ -142,12 +146,13 @@ absl::Status TextStream::WriteBytes(std::string_view bytes) {
   // Written through is unbuffered: what fails is the writer's loss at once, and not once more a failure at exit.
   if (options_.write_through || bytes.size() > options_.buffer_size) {
     size_t written = 0;
-    return WriteOut(access, bytes, &written);
+    return WriteOut(access, bytes, &written, std::nullopt);
   }
   buffer_ += bytes;
   buffered_.store(buffer_.size(), kRelaxed);
   const bool newline = options_.line_buffering && bytes.find_first_of("\n\r") != std::string_view::npos;
-  return newline ? FlushBuffer(access) : absl::OkStatus();
+  // All of it is buffered, whatever the flush comes to: who writes the rest again would write it twice.
+  return newline ? FlushBuffer(access, bytes.size()) : absl::OkStatus();
 }
 
 absl::Status TextStream::Flush() {
@@ -160,16 +165,17 @@ absl::Status TextStream::Flush() {
   return FlushBuffer(access);
 }
 
-absl::Status TextStream::FlushBuffer(Access& access) {
+absl::Status TextStream::FlushBuffer(Access& access, size_t taken) {
   if (buffer_.empty()) return absl::OkStatus();
   size_t written = 0;
-  absl::Status status = WriteOut(access, buffer_, &written);
+  absl::Status status = WriteOut(access, buffer_, &written, taken);
   buffer_.erase(0, written);
   buffered_.store(buffer_.size(), kRelaxed);
   return status;
 }
 
-absl::Status TextStream::WriteOut(Access& access, std::string_view bytes, size_t* written) {
+absl::Status TextStream::WriteOut(Access& access, std::string_view bytes, size_t* written,
+                                  std::optional<size_t> taken) {
   access.Detach();
   while (*written < bytes.size()) {
     const ssize_t count = ::write(fd_, bytes.data() + *written, bytes.size() - *written);
@@ -179,10 +185,10 @@ absl::Status TextStream::WriteOut(Access& access, std::string_view bytes, size_t
       absl::Status status = access.CheckSignals();
       if (!status.ok()) return status;
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      // The text of BufferedWriter, which also says how much went out.
+      // The text of BufferedWriter, which also says how much it has taken.
       return ToStatus(Error::New(ErrorType::BlockingIOError(),
                                  {Int::Of(EAGAIN), String::Of("write could not complete without blocking"),
-                                  Int::Of(static_cast<int64_t>(*written))}));
+                                  Int::Of(static_cast<int64_t>(taken.value_or(*written)))}));
     } else {
       return ToStatus(NewOsError(errno));
     }
@@ -213,6 +219,7 @@ absl::StatusOr<std::string> TextStream::ReadLine() {
   {
     Access access(*this);
     absl::Status status = access.Lock();
+    if (status.ok()) status = CheckUsable(Mode::kRead);  // closed while this thread waited
     if (!status.ok()) return status;
     bool eof = false;
     size_t searched = 0;
@@ -236,6 +243,7 @@ absl::StatusOr<std::string> TextStream::Read() {
   {
     Access access(*this);
     absl::Status status = access.Lock();
+    if (status.ok()) status = CheckUsable(Mode::kRead);
     if (!status.ok()) return status;
     bool eof = false;
     while (!eof) {
@@ -268,7 +276,9 @@ void TextStream::ReinitAfterFork() {
       mutex_.ReinitAfterForkLocked();
       return;
     }
-    buffer_.clear();
+    // Whoever held the lock may have been changing the string, detached as it was: it is neither read nor
+    // destroyed, and what it owns is lost to this process.
+    new (&buffer_) std::string;
     buffered_.store(0, kRelaxed);
   }
   owner_.store(0, kRelaxed);

@@ -9,10 +9,11 @@
 // Locking, and why no thread can hang here for ever at shutdown (LC-9, gh-129536): the lock is only ever held
 // across a system call while its owner is detached, and it is released before the owner attaches again,
 // unless the owner is the thread that runs signal handlers: it attaches for them in the middle of an
-// operation. A daemon thread that may not attach any more therefore never takes the lock along. What remains
-// is an owner which is stuck inside write(2) itself (a pipe that nobody reads); the thread that finalizes the
-// runtime waits for it at most kFinalizingLockTimeout and then ends the process with CPython's fatal error
-// instead of hanging.
+// operation, and not any more when the runtime finalizes on another thread (B137). A daemon thread that may not
+// attach any more therefore never takes the lock along. What remains is an owner which is stuck inside write(2)
+// itself (a pipe that nobody reads), and one whose attaching for a handler and the end of the runtime meet; the
+// thread that finalizes the runtime waits for it at most kFinalizingLockTimeout and then ends the process with
+// CPython's fatal error instead of hanging.
 //
 // A signal handler that runs during a write (StreamHooks::check_signals) and uses the same stream gets
 // RuntimeError "reentrant call inside ...", as in CPython. One that forks leaves parent and child in the
@@ -28,6 +29,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -57,6 +59,9 @@ struct StreamHooks {
   // Whether the calling thread runs signal handlers; the others try the system call again after EINTR. Asked
   // before `detach`. Null: no thread does.
   bool (*runs_handlers)() = nullptr;
+  // Whether `attach` would still return, as far as can be said: asked after `detach`, before attaching for
+  // handlers. Null: it would.
+  bool (*may_attach)() = nullptr;
 };
 
 // The finalizing thread's longest wait for a stream: CPython's second.
@@ -82,8 +87,8 @@ class TextStream final : public Object {
   static Ref<TextStream> Open(int fd, Options options);
 
   // UnicodeEncodeError, OSError (BrokenPipeError, ...), ValueError when closed. After an error that was the
-  // file's, bytes that were buffered before stay so; the rest of this write may be lost, and the error says
-  // so.
+  // file's, bytes that were buffered before stay so; the rest of this write may be lost. BlockingIOError says how
+  // many bytes of this write were taken: written, or buffered for the next flush.
   absl::Status Write(std::string_view text);
   // Encoded already: what io's stream.buffer.write does.
   absl::Status WriteBytes(std::string_view bytes);
@@ -104,7 +109,8 @@ class TextStream final : public Object {
   // Bytes that wait for a flush; approximate while others write.
   size_t buffered() const { return buffered_.load(kRelaxed); }
 
-  // In a forked child, after ParkingLot::AfterForkInChild. A write that another thread of the parent was in the middle of stays the parent's.
+  // In a forked child, after ParkingLot::AfterForkInChild. What another thread of the parent was in the middle of
+  // stays the parent's, and so does what was buffered then: its memory is left behind.
   void ReinitAfterFork();
 
   const char* TypeName() const override { return "_io.TextIOWrapper"; }
@@ -121,8 +127,9 @@ class TextStream final : public Object {
   class Access;
 
   absl::Status CheckUsable(Mode mode) const;
-  absl::Status WriteOut(Access& access, std::string_view bytes, size_t* written);
-  absl::Status FlushBuffer(Access& access);
+  // `taken` is what BlockingIOError reports, by default what is written.
+  absl::Status WriteOut(Access& access, std::string_view bytes, size_t* written, std::optional<size_t> taken);
+  absl::Status FlushBuffer(Access& access, size_t taken = 0);
   // Appends to the buffer what read(2) has; *eof at the end of the file.
   absl::Status Fill(Access& access, bool* eof);
   std::string LockName() const;

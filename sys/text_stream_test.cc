@@ -7,7 +7,9 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <map>
+#include <new>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,6 +20,23 @@
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/runtime/sync/parking_lot.h"
 #include "pyrt/runtime/sync/platform.h"
+
+namespace {
+
+// What a thread that asks for it does with the block that it is about to free, once.
+thread_local void (*before_free)(void*) = nullptr;
+
+}  // namespace
+
+void* operator new(size_t size) {
+  if (void* const block = std::malloc(size == 0 ? 1 : size)) return block;
+  throw std::bad_alloc();
+}
+void operator delete(void* block) noexcept {
+  if (block != nullptr && before_free != nullptr) std::exchange(before_free, nullptr)(block);
+  std::free(block);
+}
+void operator delete(void* block, size_t) noexcept { operator delete(block); }
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -156,14 +175,47 @@ TEST_F(TextStreamTest, BrokenPipeIsAnErrorAndKeepsWhatWasBuffered) {
   EXPECT_TRUE(stream->closed()) << "closed all the same";
 }
 
+// What BlockingIOError says; -1 if `status` is none.
+int64_t TakenOf(const absl::Status& status) {
+  if (!IsError(status, ErrorType::BlockingIOError())) return -1;
+  return As<Int>(ErrorFromStatus(status)->args()[2])->value();
+}
+
 TEST_F(TextStreamTest, FullNonBlockingPipeSaysHowMuchWentOut) {
   Pipe pipe;
   ::fcntl(pipe.write_fd(), F_SETFL, O_NONBLOCK);
   Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), Writer());
   const absl::Status status = stream->Write(std::string(1 << 20, 'x'));
   ASSERT_TRUE(IsError(status, ErrorType::BlockingIOError())) << status;
-  Ref<Error> error = ErrorFromStatus(status);
-  EXPECT_EQ(As<Int>(error->args()[2])->value(), static_cast<int64_t>(pipe.Take().size()));
+  EXPECT_EQ(TakenOf(status), static_cast<int64_t>(pipe.Take().size()));
+}
+
+// What a flush cannot write was taken by earlier writes; of the write that wants the flush either nothing was or all.
+TEST_F(TextStreamTest, FullNonBlockingPipeAndBytesOfEarlierWrites) {
+  Pipe pipe;
+  ::fcntl(pipe.write_fd(), F_SETFL, O_NONBLOCK);
+  std::string page(4096, 'f');
+  while (::write(pipe.write_fd(), page.data(), page.size()) > 0) continue;
+  TextStream::Options options = Writer();
+  options.buffer_size = 10000;
+  {
+    Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+    ASSERT_TRUE(stream->Write(std::string(9000, 'o')).ok());
+    EXPECT_EQ(TakenOf(stream->Flush()), 0);
+    ASSERT_EQ(::read(pipe.read_fd(), page.data(), page.size()), 4096);
+    EXPECT_EQ(TakenOf(stream->Write(std::string(2000, 'n'))), 0) << "some of the earlier write went out";
+    EXPECT_EQ(stream->buffered(), 9000u - 4096u);
+    pipe.Take();
+  }
+  pipe.Take();
+  options.line_buffering = true;
+  Ref<TextStream> line = TextStream::Open(pipe.write_fd(), options);
+  ASSERT_TRUE(line->Write("earlier").ok());
+  while (::write(pipe.write_fd(), page.data(), page.size()) > 0) continue;
+  EXPECT_EQ(TakenOf(line->Write("new\n")), 4) << "all of it is in the buffer";
+  pipe.Take();
+  ASSERT_TRUE(line->Flush().ok());
+  EXPECT_EQ(pipe.Take(), "earliernew\n") << "once";
 }
 
 TEST_F(TextStreamTest, RedirectedAndClosedDescriptors) {
@@ -195,6 +247,52 @@ TEST_F(TextStreamTest, ClosedStreamsRefuseEverything) {
     EXPECT_EQ(status.message(), "I/O operation on closed file.");
   }
   EXPECT_TRUE(IsError(TextStream::Open(pipe.read_fd(), Reader())->Write("x"), ErrorType::OSError()));
+}
+
+TEST_F(TextStreamTest, AReaderThatWaitsWhileTheStreamIsClosedIsRefused) {
+  static std::atomic<int> detached{0};
+  static std::atomic<bool> served{false};
+  static TextStream* stream_of_waiter = nullptr;
+  static int input = -1;
+  static thread_local bool is_waiter = false;
+  struct Hooks {
+    static bool Detach() {
+      ++detached;
+      if (!std::exchange(is_waiter, false)) return true;
+      // Between the attempt to take the lock and the wait for it: the owner finishes, and the stream is closed.
+      const std::string lines = "first\nsecond\n";
+      EXPECT_EQ(::write(input, lines.data(), lines.size()), static_cast<ssize_t>(lines.size()));
+      while (!served) std::this_thread::yield();
+      EXPECT_TRUE(stream_of_waiter->Close().ok());
+      return true;
+    }
+    static void Attach() {}
+  };
+  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach};
+  for (const bool whole : {false, true}) {
+    detached = 0;
+    served = false;
+    Pipe pipe;
+    TextStream::Options options = Reader();
+    options.hooks = &kHooks;
+    Ref<TextStream> stream = TextStream::Open(pipe.read_fd(), options);
+    stream_of_waiter = stream.get();
+    input = pipe.write_fd();
+    std::thread owner([&] {
+      EXPECT_EQ(stream->ReadLine().value(), "first\n");
+      served = true;
+    });
+    while (detached == 0) std::this_thread::yield();  // it has the lock
+    std::thread waiter([&] {
+      is_waiter = true;
+      const absl::Status status = whole ? stream->Read().status() : stream->ReadLine().status();
+      EXPECT_TRUE(IsError(status, ErrorType::ValueError())) << status;
+      EXPECT_EQ(status.message(), "I/O operation on closed file.");
+    });
+    owner.join();
+    pipe.CloseWrite();
+    waiter.join();
+  }
 }
 
 TEST_F(TextStreamTest, ReadsLinesAcrossChunksAndBadBytes) {
@@ -428,6 +526,42 @@ TEST_F(TextStreamTest, ThreadThatRunsNoHandlersDoesNotAttachWithTheLock) {
   }
 }
 
+// B137: nor is it one for the thread that runs handlers, when another one ends the runtime.
+TEST_F(TextStreamTest, B137_NoHandlerRunsForAThreadThatCouldNotAttach) {
+  static std::atomic<int> asked{0};
+  static std::atomic<int> attached{0};
+  static std::atomic<int> checked{0};
+  struct Hooks {
+    static bool Detach() { return true; }
+    static void Attach() { ++attached; }
+    static absl::Status CheckSignals() {
+      ++checked;
+      return absl::OkStatus();
+    }
+    static bool MayAttach() { return ++asked <= 5; }
+  };
+  static constexpr StreamHooks kHooks{&Hooks::Detach, &Hooks::Attach, &Hooks::CheckSignals,
+                                      nullptr,        &Always,        &Hooks::MayAttach};
+  const InterruptingSignal signal;
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.hooks = &kHooks;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  const pthread_t self = ::pthread_self();
+  std::thread helper([&] {
+    while (asked < 10 && checked < 10) {
+      ::pthread_kill(self, SIGUSR1);
+      std::this_thread::yield();
+    }
+    (void)pipe.TakeUntilClosed();
+  });
+  EXPECT_TRUE(stream->Write(std::string(1 << 20, 'x')).ok()) << "interrupted, and gone on with";
+  EXPECT_EQ(checked, 5);
+  EXPECT_EQ(attached, 6) << "and at the end, without the lock";
+  pipe.CloseWrite();
+  helper.join();
+}
+
 TEST_F(TextStreamTest, SignalHandlerThatUsesTheStreamIsStopped) {
   static TextStream* stream_of_handler = nullptr;
   static std::string text;
@@ -500,16 +634,21 @@ TEST_F(TextStreamTest, ForkedChildCanUseAStreamThatAnotherThreadHeld) {
   Pipe pipe;
   TextStream::Options options = Writer();
   options.hooks = &kHooks;
+  options.buffer_size = size_t{1} << 20;
   Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
-  std::thread writer([&] { (void)stream->Write(std::string(1 << 20, 'x')); });
+  ASSERT_TRUE(stream->Write(std::string(1 << 20, 'x')).ok());
+  std::thread writer([&] { EXPECT_TRUE(stream->Flush().ok()); });
   while (!stuck) std::this_thread::yield();
   const pid_t child = ForkProcess();
   if (child == 0) {
     PlatformAfterForkInChild();
     ParkingLot::AfterForkInChild();
     stream->ReinitAfterFork();
-    // The pipe is full of the parent's bytes: only that the lock is free is tried here.
-    ::_exit(stream->buffered() == 0 && stream->Flush().ok() ? 42 : 1);
+    // The pipe is full of the parent's bytes: only that the lock is free and the buffer empty is tried here.
+    ::_exit(stream->buffered() == 0 && stream->Flush().ok() && stream->Write("child").ok() &&
+                    stream->buffered() == 5
+                ? 42
+                : 1);
   }
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -518,6 +657,46 @@ TEST_F(TextStreamTest, ForkedChildCanUseAStreamThatAnotherThreadHeld) {
   writer.join();
   pipe.CloseWrite();
   reader.join();
+}
+
+// The lock's owner is detached after a flush, so nothing stops it at any point of changing the buffer: here where the
+// string has copied itself to a larger block and still points to the old one.
+TEST_F(TextStreamTest, ForkedChildLeavesAloneTheBufferThatAnotherThreadWasChanging) {
+  static std::atomic<void*> old_block{nullptr};
+  static std::atomic<bool> forked{false};
+  Pipe pipe;
+  TextStream::Options options = Writer();
+  options.buffer_size = 100;
+  Ref<TextStream> stream = TextStream::Open(pipe.write_fd(), options);
+  ASSERT_TRUE(stream->Write(std::string(40, 'a')).ok());
+  std::thread writer([&] {
+    before_free = [](void* block) {
+      old_block = block;
+      while (!forked) std::this_thread::yield();
+    };
+    EXPECT_TRUE(stream->Write(std::string(90, 'b')).ok());
+  });
+  while (old_block == nullptr) std::this_thread::yield();
+  EXPECT_EQ(pipe.Take(), std::string(40, 'a')) << "flushed, and the lock is still held";
+  const pid_t child = ForkProcess();
+  if (child == 0) {
+    PlatformAfterForkInChild();
+    ParkingLot::AfterForkInChild();
+    before_free = [](void* block) {
+      if (block == old_block) ::_exit(1);
+    };
+    stream->ReinitAfterFork();
+    const bool empty = stream->buffered() == 0;
+    const bool wrote = stream->Write(std::string(95, 'c')).ok() && stream->Flush().ok();
+    ::_exit(empty && wrote && pipe.Take() == std::string(95, 'c') ? 42 : 2);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 42);
+  forked = true;
+  writer.join();
+  ASSERT_TRUE(stream->Flush().ok());
+  EXPECT_EQ(pipe.Take(), std::string(90, 'b'));
 }
 
 // A signal handler that runs inside a write forks: the write goes on in parent and child.

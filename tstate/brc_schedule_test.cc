@@ -6,6 +6,7 @@
 
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/brc.h"
+#include "pyrt/tstate/tstate_schedule_walks_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -66,10 +67,9 @@ Result ExploreLeaving(Options options, int givers) {
 
 TEST(BrcScheduleTest, BR4_AnOwnerThatLeavesHasMergedEverything) {
   const Result result = ExploreLeaving(Options::Exhaustive(2), 1);
-  EXPECT_TRUE(result.ok()) << result.report;
-  EXPECT_TRUE(result.complete);
-  const Result random = ExploreLeaving(Options::Random(3000), 2);
-  EXPECT_TRUE(random.ok()) << random.report;
+  ExpectComplete(result);
+  ExpectComplete(ExploreLeaving(Options::Exhaustive(2), 2));
+  ExpectWalks([](const Options& options) { return ExploreLeaving(options, 3); }, 50'000);
   detsched::ScopedMutant mutant("brc_leaves_before_it_has_merged");
   const Result broken = ExploreLeaving(Options::Random(10'000), 2);
   EXPECT_EQ(broken.failure, Failure::kRace) << broken.report;
@@ -95,7 +95,7 @@ TEST(BrcScheduleTest, ANewOwnerOfTheIdentDoesNotMeetAMerge) {
     const int left = object.shared.load(kRelaxed);
     DETSCHED_CHECK(left == 1 || left == 2);
   });
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectComplete(result);
 }
 
 }  // namespace

@@ -1,17 +1,24 @@
 // Ensure and Release against Finalize on the deterministic scheduler: a foreign thread gets in and out, is refused,
 // or hangs; it is never half in, and it touches nothing of an interpreter that has gone.
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <optional>
+#include <set>
+#include <vector>
 
 #include "gtest/gtest.h"
 
 #include "pyrt/testing/detsched/scheduler.h"
+#include "pyrt/tstate/finalization_guard.h"
 #include "pyrt/tstate/gil_state.h"
 #include "pyrt/tstate/handshake.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
+#include "pyrt/tstate/tstate_schedule_test_util.h"
+#include "pyrt/tstate/tstate_schedule_walks_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -82,42 +89,52 @@ struct World {
 };
 
 Options Base(Options options) {
-  options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
+  options.reset = &ScheduleWorld::Reset;
   return options;
 }
 
-// A foreign thread ensures while the interpreter finalizes: in or out, never half (TS-47).
-TEST(GilStateScheduleTest, B061_EnsureWithAGuardRacesWithFinalization) {
-  const Result result = Explore(Base(Options::Random(4000)), [](Schedule& schedule) {
-    World world;
-    Plain<int> inside{0};
-    int ensured = 0;
-    schedule.Spawn("foreign", [&] {
+void Walk(void (*scenario)(Schedule&), uint64_t schedules) {
+  ExpectWalks([=](const Options& options) { return Explore(Base(options), scenario); }, schedules);
+}
+
+// Foreign threads ensure while the interpreter finalizes: in or out, never half (TS-47).
+void EnsureBesideTheEnd(Schedule& schedule, int threads) {
+  World world;
+  Plain<int> inside[2];
+  int ensured = 0;
+  for (int i = 0; i < threads; ++i) {
+    schedule.Spawn("foreign", [&, i] {
       const EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
       if (!token) return;
-      inside.Set(inside.Get() + 1);
+      inside[i].Set(inside[i].Get() + 1);
       ++ensured;
       ReleaseAttached(token);
     });
-    schedule.Spawn("finalizer", [&] {
-      while (!world.guards.CloseIfNone()) world.guards.WaitUntilNone(kNoDeadline, nullptr);
-      inside.Set(inside.Get() + 100);
-      DETSCHED_CHECK(world.threads->size() == 0);
-    });
-    schedule.Run();
-    DETSCHED_CHECK(inside.Get() == 100 + ensured);
+  }
+  schedule.Spawn("finalizer", [&] {
+    while (!world.guards.CloseIfNone()) world.guards.WaitUntilNone(kNoDeadline, nullptr);
+    for (Plain<int>& one : inside) one.Set(one.Get() + 100);
     DETSCHED_CHECK(world.threads->size() == 0);
   });
-  EXPECT_TRUE(result.ok()) << result.report;
+  schedule.Run();
+  DETSCHED_CHECK(inside[0].Get() + inside[1].Get() == 200 + ensured);
+  DETSCHED_CHECK(world.threads->size() == 0);
 }
 
-// Two foreign threads, one of which nests, against a finalizer that is attached while it waits and frees the
-// interpreter in the end. A refusal is for good.
-void TwoForeignThreads(Schedule& schedule) {
+TEST(GilStateScheduleTest, B061_EnsureWithAGuardRacesWithFinalization) {
+  ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { EnsureBesideTheEnd(s, 1); }));
+  Walk([](Schedule& s) { EnsureBesideTheEnd(s, 1); }, 10'000);
+  Walk([](Schedule& s) { EnsureBesideTheEnd(s, 2); }, 10'000);
+}
+
+// Foreign threads, the last of which nests if one is to, against a finalizer that is attached while it waits
+// and frees the interpreter in the end. A refusal is for good.
+void ForeignThreads(Schedule& schedule, int threads, bool one_nests) {
   World world;
   Plain<int> inside{0};
   int ensured = 0;
-  for (const bool nests : {false, true}) {
+  for (int i = 0; i < threads; ++i) {
+    const bool nests = one_nests && i == threads - 1;
     schedule.Spawn(nests ? "nests" : "foreign", [&, nests] {
       const EnsureToken outer = EnsureAttachedFromView(InterpreterView::FromMain());
       if (!outer) {
@@ -148,26 +165,35 @@ void TwoForeignThreads(Schedule& schedule) {
   if constexpr (kGilEnabled) DETSCHED_CHECK(inside.Get() == 100 + ensured);
 }
 
-TEST(GilStateScheduleTest, B061_TwoForeignThreadsAndAnInterpreterThatIsFreed) {
-  const Result random = Explore(Base(Options::Random(3000)), TwoForeignThreads);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 3000)), TwoForeignThreads);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+TEST(GilStateScheduleTest, B061_OneForeignThreadEverySchedule) {
+  ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { ForeignThreads(s, 1, /*one_nests=*/false); }));
+  ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { ForeignThreads(s, 1, /*one_nests=*/true); }));
+}
+
+TEST(GilStateScheduleTest, B061_TwoForeignThreadsEverySchedule) {
+  ExpectComplete(Explore(EverySchedule(/*stale_reads=*/0), [](Schedule& s) { EnsureBesideTheEnd(s, 2); }));
+}
+
+TEST(GilStateScheduleTest, B061_ForeignThreadsAndAnInterpreterThatIsFreed) {
+  Walk([](Schedule& s) { ForeignThreads(s, 2, /*one_nests=*/true); }, 10'000);
+  Walk([](Schedule& s) { ForeignThreads(s, 3, /*one_nests=*/true); }, 5'000);
 }
 
 // PyGILState_Ensure has no way to fail: who comes too late hangs, in Ensure, and nobody waits for it.
-void EnsureThatCannotFail(Schedule& schedule) {
+void EnsureThatCannotFail(Schedule& schedule, int threads, int rounds) {
   World world;
   Plain<int> inside{0};
   int ensured = 0;
-  schedule.Spawn("foreign", [&] {
-    for (int i = 0; i < 2; ++i) {
-      const GilStateBefore before = GilStateEnsure();
-      inside.Set(inside.Get() + 1);
-      ++ensured;
-      GilStateRelease(before);
-    }
-  });
+  for (int i = 0; i < threads; ++i) {
+    schedule.Spawn("foreign", [&, rounds] {
+      for (int round = 0; round < rounds; ++round) {
+        const GilStateBefore before = GilStateEnsure();
+        if (kGilEnabled || threads == 1) inside.Set(inside.Get() + 1);
+        ++ensured;
+        GilStateRelease(before);
+      }
+    });
+  }
   schedule.Spawn("finalizer", [&] {
     ThreadState& self = world.Enter();
     world.CloseGuards();
@@ -178,15 +204,17 @@ void EnsureThatCannotFail(Schedule& schedule) {
     world.DeleteSelf(self);
   });
   schedule.Run();
-  DETSCHED_CHECK(inside.Get() == 100 + ensured);
-  DETSCHED_CHECK((schedule.hung() == 0) == (ensured == 2));
+  if (kGilEnabled || threads == 1) DETSCHED_CHECK(inside.Get() == 100 + ensured);
+  DETSCHED_CHECK((schedule.hung() == 0) == (ensured == threads * rounds));
+}
+
+TEST(GilStateScheduleTest, gh_87135_EnsureAgainstTheEndEverySchedule) {
+  ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { EnsureThatCannotFail(s, 1, 1); }));
 }
 
 TEST(GilStateScheduleTest, gh_87135_EnsureHangsWhenItComesTooLate) {
-  const Result random = Explore(Base(Options::Random(4000)), EnsureThatCannotFail);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 4000)), EnsureThatCannotFail);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  Walk([](Schedule& s) { EnsureThatCannotFail(s, 1, 2); }, 10'000);
+  Walk([](Schedule& s) { EnsureThatCannotFail(s, 3, 1); }, 5'000);
 }
 
 // A thread that has a state is on its way into Attach while its interpreter ends and is freed: either the finalizer
@@ -212,10 +240,8 @@ void AttachAgainstTheEnd(Schedule& schedule) {
 }
 
 TEST(GilStateScheduleTest, gh_124619_AnInterpreterIsNotFreedUnderAThreadThatAttaches) {
-  const Result random = Explore(Base(Options::Random(4000)), AttachAgainstTheEnd);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 4000)), AttachAgainstTheEnd);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+  ExpectComplete(Explore(EverySchedule(), AttachAgainstTheEnd));
+  Walk(AttachAgainstTheEnd, 10'000);
 }
 
 TEST(GilStateScheduleTest, gh_124619_WithoutTheFenceItIs) {
@@ -280,9 +306,7 @@ void StopAgainstTheEnd(Schedule& schedule, Turn turn) {
 TEST(GilStateScheduleTest, gh_133130_WhoHangsKeepsNoTurnToStopTheWorld) {
   if constexpr (kGilEnabled) GTEST_SKIP() << "stop-the-world is empty with the GIL";
   for (const Turn turn : {Turn::kInterpreter, Turn::kEverywhere, Turn::kHandshake}) {
-    const Result result =
-        Explore(Base(Options::Random(4000)), [=](Schedule& s) { StopAgainstTheEnd(s, turn); });
-    EXPECT_TRUE(result.ok()) << result.report;
+    ExpectOk(Explore(Base(Options::Random(4000)), [=](Schedule& s) { StopAgainstTheEnd(s, turn); }));
   }
 }
 
@@ -291,6 +315,7 @@ TEST(GilStateScheduleTest, gh_133130_WhoHangsKeepsNoTurnToStopTheWorld) {
 void EndingWithTheGil(Schedule& schedule) {
   World world;
   if constexpr (!kGilEnabled) DETSCHED_CHECK(world.gil->AddEnableRequest());
+  ThreadState* const stays = world.threads->New(Whence::kThreading);
   for (const char* name : {"a", "b"}) {
     schedule.Spawn(name, [&] {
       ThreadState& thread = world.Enter();
@@ -302,9 +327,11 @@ void EndingWithTheGil(Schedule& schedule) {
   schedule.Spawn("visitor", [&] {
     // Under the head lock, attached or not, beside births and deaths.
     for (int i = 0; i < 2; ++i) {
-      size_t seen = 0;
-      world.threads->ForEach([&](ThreadState&) { ++seen; });
-      DETSCHED_CHECK(seen <= 3);
+      std::vector<const ThreadState*> seen;
+      world.threads->ForEach([&](ThreadState& thread) { seen.push_back(&thread); });
+      // Once each: who was there all the time, and at most the two others.
+      DETSCHED_CHECK(std::count(seen.begin(), seen.end(), stays) == 1);
+      DETSCHED_CHECK(std::set(seen.begin(), seen.end()).size() == seen.size() && seen.size() <= 3);
       ThreadState* const unborn = world.threads->New(Whence::kThreading);
       ThreadState& thread = world.Enter();
       InterpreterThreads::Clear(*unborn);
@@ -313,15 +340,15 @@ void EndingWithTheGil(Schedule& schedule) {
     }
   });
   schedule.Run();
-  DETSCHED_CHECK(world.threads->size() == 0 && !world.gil->locked());
+  DETSCHED_CHECK(world.threads->size() == 1 && !world.gil->locked());
+  ThreadState& self = world.Enter();
+  InterpreterThreads::Clear(*stays);
+  InterpreterThreads::Delete(stays);
+  world.DeleteSelf(self);
+  DETSCHED_CHECK(world.threads->size() == 0);
 }
 
-TEST(GilStateScheduleTest, gh_119369_AThreadThatEndsHoldsTheGil) {
-  const Result random = Explore(Base(Options::Random(3000)), EndingWithTheGil);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = Explore(Base(Options::Pct(3, 3000)), EndingWithTheGil);
-  EXPECT_TRUE(pct.ok()) << pct.report;
-}
+TEST(GilStateScheduleTest, gh_119369_AThreadThatEndsHoldsTheGil) { Walk(EndingWithTheGil, 6000); }
 
 // ---- What an attach and a detach cost that nobody hinders, in atomic operations: the one figure of speed that does
 // not depend on the machine. A server that does nothing else loses what is added here (gh-134637).

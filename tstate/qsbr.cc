@@ -82,7 +82,8 @@ uint64_t Qsbr::Scan() const {
     for (size_t i = 0; i < ChunkSize(chunk); ++i) {
       // Acquire: pairs with the release in Quiescent and Offline.
       const uint64_t seq = slots[i].seq.load(kAcquire);
-      if (seq != kOffline && Before(seq, smallest)) smallest = seq;
+      const bool counts = seq != kOffline || PYRT_MUTANT(qsbr_offline_holds_up);
+      if (counts && Before(seq, smallest)) smallest = seq;
     }
   }
   return smallest;

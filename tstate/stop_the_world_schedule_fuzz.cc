@@ -1,5 +1,5 @@
-// Threads that stop the world, shake hands, attach, detach, poll, make states and delete their own, in a
-// schedule that the bytes choose. While one of them has stopped the world no other is attached, and what it
+// Threads that stop the world, shake hands, attach, detach, poll, fork, make states and delete their own, in
+// a schedule that the bytes choose. While one of them has stopped the world no other is attached, and what it
 // does then is ordered with what they do: it touches what is theirs.
 
 #include <cstddef>
@@ -34,6 +34,7 @@ struct World : ScheduleWorld {
   World(uint8_t setup, const detsched::Options& /*options*/) : switches_on(!kGilEnabled && (setup & 1) != 0) {
     for (int i = 0; i < kMostThreads; ++i) {
       members[i].state = threads.New(Whence::kThreading);
+      Watch(members[i].state);
       detsched::Name(members[i].state, "thread", i);
       detsched::Name(&owned[i], "owned", i);
     }
@@ -53,13 +54,7 @@ struct World : ScheduleWorld {
     expected[whom] += 100;
   }
 
-  bool Holds() const {
-    if (stopper == -1) return true;
-    for (int i = 0; i < kMostThreads; ++i) {
-      if (i != stopper && members[i].alive && members[i].state->attached()) return false;
-    }
-    return true;
-  }
+  bool Holds() const { return Excludes(); }
   void CheckEnd(detsched::Schedule& schedule) {
     DETSCHED_CHECK(schedule.hung() == 0);
     for (int i = 0; i < kMostThreads; ++i) DETSCHED_CHECK(owned[i].Get() == expected[i]);
@@ -70,7 +65,6 @@ struct World : ScheduleWorld {
   const bool switches_on;
   Member members[kMostThreads];
   bool switched_on = false;
-  int stopper = -1;  // model: who has stopped the world
   int expected[4] = {};
 };
 
@@ -134,12 +128,11 @@ struct Stop {
       return;
     }
     if (twice) stop.Stop();
-    DETSCHED_CHECK(world.stopper == -1);
-    world.stopper = self;
+    world.Stopped(ThreadState::Current());
     for (int i = 0; i < kMostThreads; ++i) world.Touch(i);
     if (world.switches_on && !std::exchange(world.switched_on, true)) world.gil.AddEnableRequest();
     detsched::Point("stopped");
-    world.stopper = -1;
+    world.Starting();
     if (twice) stop.Start();
     stop.Start();
   }
@@ -199,10 +192,24 @@ struct Delete {
   }
 };
 
-using Operation = std::variant<Attach, Detach, Poll, Work, Stop, Shake, MakeAndDelete, Delete>;
+// Goes on in the child, where the others do not exist.
+struct Fork {
+  std::string ToString() const { return "Fork{}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    if (!me.attached || !world.Fork(*me.state)) return;
+    for (Member& member : world.members) {
+      if (&member != &me) member.alive = member.attached = false;
+    }
+  }
+};
+
+using Operation = std::variant<Attach, Detach, Poll, Work, Stop, Shake, MakeAndDelete, Delete, Fork>;
 
 Operation NextOperation(FuzzInput& input) {
-  switch (input.Below(16)) {
+  const uint8_t kind = input.Byte();
+  if (kind / 16 == 7) return Fork{};  // none of the corpus's
+  switch (kind % 16) {
     case 0:
     case 1:
     case 2:

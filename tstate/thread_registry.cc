@@ -65,9 +65,9 @@ void ThreadRegistry::SetAllocator(const Allocator* replacement) {
 }
 
 void ThreadRegistry::ReinitAfterFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
-  head_lock_.ReinitAfterFork();
+  if (!PYRT_MUTANT(fork_head_lock_stays_held)) head_lock_.ReinitAfterFork();
   global_stop_.ReinitAfterFork();
-  stop_gate_.ReinitAfterFork();
+  if (!PYRT_MUTANT(fork_stop_gate_stays_closed)) stop_gate_.ReinitAfterFork();
   for (InterpreterThreads* threads = first_; threads != nullptr; threads = threads->next_) {
     threads->stop_state_.ReinitAfterFork();
   }
@@ -116,7 +116,8 @@ void InterpreterThreads::Link(ThreadState& thread) {
   // A stop that is going on, or about to count the list, finds the state suspended and does not count it; who
   // starts the world resumes it (TS-18).
   if constexpr (!kGilEnabled) {
-    if (stop_state_.requested.load(kRelaxed) || registry_.global_stop_.requested.load(kRelaxed)) {
+    if ((stop_state_.requested.load(kRelaxed) || registry_.global_stop_.requested.load(kRelaxed)) &&
+        !PYRT_MUTANT(stw_newborn_is_not_suspended)) {
       thread.word_.TrySuspend();
     }
   }
@@ -175,7 +176,8 @@ void InterpreterThreads::Clear(ThreadState& thread) {
 void InterpreterThreads::Unlink(ThreadState& thread) {
   HeadLockGuard guard(registry_.head_lock_);
   if (thread.listed_) {
-    (thread.previous_ == nullptr ? first_ : thread.previous_->next_) = thread.next_;
+    (thread.previous_ == nullptr ? first_ : thread.previous_->next_) =
+        PYRT_MUTANT(registry_unlink_loses_the_rest) ? nullptr : thread.next_;
     if (thread.next_ != nullptr) thread.next_->previous_ = thread.previous_;
     thread.previous_ = thread.next_ = nullptr;
     thread.listed_ = false;
@@ -374,7 +376,7 @@ void InterpreterThreads::ReinitAfterFork(ThreadState* survivor, bool attached) {
     if (thread.qsbr_slot_ != nullptr) qsbr_.Offline(*thread.qsbr_slot_);
   });
   if constexpr (!kGilEnabled) {
-    qsbr_.ReinitLockAfterFork();
+    if (!PYRT_MUTANT(fork_qsbr_lock_stays_held)) qsbr_.ReinitLockAfterFork();
   }
 }
 

@@ -133,6 +133,11 @@ class InterpreterThreads {
   template <typename Visitor>
   void ForEach(Visitor&& visit) {
     HeadLockGuard guard(registry_.head_lock_);
+    UnlockedForEach(visit);
+  }
+  // The same; the caller holds the head lock.
+  template <typename Visitor>
+  void UnlockedForEach(Visitor&& visit) {
     for (ThreadState* thread = first_; thread != nullptr; thread = thread->next_) visit(*thread);
   }
   size_t size();

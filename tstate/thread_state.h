@@ -175,6 +175,9 @@ class alignas(64) ThreadState {
   // For waits in runtime/sync: detaches the current state, if one is attached, while the thread sleeps. The
   // object lives for ever; the hooks do nothing on a detached thread.
   static const WaitHooks* DetachWhileWaiting();
+  // Called on a thread that hangs at an attach, for ever, just before that: detached, with its states still there, and
+  // maybe without an interpreter. Before the first state.
+  static void SetHangHook(void (*hook)());
 
   // --- What a state is
 

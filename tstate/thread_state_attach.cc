@@ -218,6 +218,12 @@ const WaitHooks* ThreadState::DetachWhileWaiting() {
   return &kHooks;
 }
 
+namespace {
+void (*hang_hook)() = nullptr;  // written before any thread reads it
+}  // namespace
+
+void ThreadState::SetHangHook(void (*hook)()) { hang_hook = hook; }
+
 // The thread may not run any more. Whoever shut it down has taken it off the lists; the reference that the
 // thread itself had goes here, and nothing of its stack is unwound (gh-87135).
 void ThreadState::HangInsteadOfAttach() {
@@ -225,6 +231,7 @@ void ThreadState::HangInsteadOfAttach() {
   if (gilstate_thread_state == this) gilstate_thread_state = nullptr;
   // Release: we are done with the interpreter.
   attaching_.store(false, kRelease);
+  if (hang_hook != nullptr) hang_hook();  // after that store, for which a finalizer waits, be it with a lock
   DecRef();
   HangForever();
 }

@@ -1,6 +1,6 @@
-// Threads that are born, attach, detach, ensure, release, die and finalize the interpreter, in a schedule
-// that the bytes choose. After each step at most one of them is attached where there is a GIL, and at the end
-// no state is left.
+// Threads that are born, attach, detach, ensure, release, die, fork and finalize the interpreter, in a
+// schedule that the bytes choose. After each step at most one of them is attached where there is a GIL, or
+// while somebody has the world stopped, and at the end no state is left.
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +34,8 @@ struct Member {
   ThreadState* own = nullptr;       // made by Start
   ThreadState* detached = nullptr;  // to be attached again before anything else
   std::vector<Ensured> ensured;
-  bool attached = false;  // model: false while it waits
+  bool attached = false;                 // model: false while it waits
+  const ThreadState* current = nullptr;  // model: what was attached last
 };
 
 struct World : ScheduleWorld {
@@ -71,7 +72,8 @@ struct World : ScheduleWorld {
     return true;
   }
   void Attached(Member& me) {
-    DETSCHED_CHECK(ThreadState::Current() != nullptr && ThreadState::Current()->attached());
+    me.current = ThreadState::Current();
+    DETSCHED_CHECK(me.current != nullptr && me.current->attached());
     me.attached = true;
   }
   void Reattach(Member& me) {
@@ -91,7 +93,7 @@ struct World : ScheduleWorld {
     }
     me.ensured.pop_back();
     DETSCHED_CHECK(ThreadState::Current() == last.before);
-    me.attached = last.before != nullptr;
+    if (last.before != nullptr) Attached(me);
     me.detached = last.detached;
   }
   void Delete(Member& me) {
@@ -105,7 +107,11 @@ struct World : ScheduleWorld {
 
   bool Holds() const {
     int attached = 0;
-    for (const Member& member : members) attached += member.attached;
+    for (const Member& member : members) {
+      if (!member.attached) continue;
+      if (stopped && member.current != stopper) return false;
+      ++attached;
+    }
     return !exclusive || attached <= 1;
   }
   void CheckEnd(detsched::Schedule& schedule) {
@@ -180,7 +186,7 @@ struct Ensure {
       const EnsureToken token = EnsureAttachedFromView(InterpreterView::FromMain());
       if (!token) {
         DETSCHED_CHECK(world.guards.closed() && ThreadState::Current() == before);
-        me.attached = before != nullptr;
+        if (before != nullptr) world.Attached(me);
         return;
       }
       me.ensured.push_back({token, before, me.detached});
@@ -222,9 +228,11 @@ struct Finalize {
       me.attached = false;
       const StoppedWorld stopped(world.threads);
       world.Attached(me);
+      world.Stopped(&thread);
       world.finalized = true;
       const MutexLock lock(world.start_mutex);
       removed = world.threads.RemoveAllExcept(&thread, /*shut_down=*/true);
+      world.Starting();
     }
     me.attached = false;
     InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
@@ -232,10 +240,32 @@ struct Finalize {
   }
 };
 
-using Operation = std::variant<Start, Toggle, Poll, Work, Ensure, Release, Delete, Finalize>;
+// Goes on in the child, where the others do not exist. A finalizer does not fork.
+struct Fork {
+  std::string ToString() const { return "Fork{}"; }
+  void Perform(World& world, int self) const {
+    Member& me = world.members[self];
+    if (!me.attached || world.finalized) return;
+    me.attached = false;
+    const bool child = world.ScheduleWorld::Fork(ThreadState::Get());
+    world.Attached(me);
+    if (!child) return;
+    for (Member& member : world.members) {
+      if (&member != &me) member = Member();
+    }
+    FinalizationGuards::ForgetAfterFork();
+    world.guards.Reopen();
+    world.start_mutex.ReinitAfterFork();
+    world.finalizing = false;
+  }
+};
+
+using Operation = std::variant<Start, Toggle, Poll, Work, Ensure, Release, Delete, Finalize, Fork>;
 
 Operation NextOperation(FuzzInput& input) {
-  switch (input.Below(16)) {
+  const uint8_t kind = input.Byte();
+  if (kind / 16 == 7) return Fork{};  // none of the corpus's
+  switch (kind % 16) {
     case 0:
     case 1:
       return Start{};

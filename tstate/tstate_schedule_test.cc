@@ -1,19 +1,23 @@
-// The shipping attach, detach, stop-the-world, handshake, QSBR and deletion on the deterministic scheduler, and
-// for each line whose absence has been a bug somewhere a mutant that must be found. What only threads without a
-// GIL can do is explored in that build; the GIL-enabled build explores the rest.
+// The shipping attach, detach, stop-the-world, handshake, QSBR, deletion and fork on the deterministic
+// scheduler: every schedule of short scenarios, walks through longer ones, and for each line whose absence
+// has been a bug somewhere a mutant that must be found. What only threads without a GIL can do is explored in
+// that build, with the stopper attached or not; in the GIL-enabled build a stopper is attached, and its GIL
+// is what stops the others.
 
-#include <memory>
-#include <string>
+#include <cstdint>
+#include <vector>
 
 #include "gtest/gtest.h"
 
 #include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/platform.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/handshake.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
 #include "pyrt/tstate/tstate_schedule_test_util.h"
+#include "pyrt/tstate/tstate_schedule_walks_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
@@ -33,7 +37,14 @@ Options Base(Options options) {
 
 // States are made before the threads start, so that schedules are about attaching.
 struct Actor {
-  void Make(World& world) { state = world.threads.New(Whence::kThreading); }
+  void Make(World& world) {
+    state = world.threads.New(Whence::kThreading);
+    world.Watch(state);
+  }
+  void Enter() {
+    state->Bind();
+    state->Attach();
+  }
   ThreadState* state = nullptr;
 };
 
@@ -53,28 +64,47 @@ void AttachPollDetach(World& world, Actor& actor, int who, int rounds, bool poll
 void StopAndLook(World& world, StopTheWorld stop, int threads, int times) {
   for (int i = 0; i < times; ++i) {
     stop.Stop();
+    world.Stopped(ThreadState::Current());
     for (int who = 0; who < threads; ++who) world.owned[who].Set(world.owned[who].Get() + 100);
+    // Time for who runs although it should not.
+    detsched::Point("stopped");
+    world.Starting();
     stop.Start();
   }
 }
 
 void DeleteAll(World& world) { world.DeleteAll(); }
 
-Result ExploreStop(Options options, int threads, int rounds, bool polls, bool global, int times = 1) {
-  return Explore(Base(std::move(options)), [=](Schedule& schedule) {
+struct Stops {
+  int threads = 1;
+  int rounds = 1;
+  bool polls = true;
+  bool global = false;
+  bool attached = kGilEnabled;  // the stopper
+  int times = 1;
+};
+
+Result ExploreStops(const Options& options, const Stops& stops) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
-    Actor actors[4];
+    world.CheckEachStep(schedule, options);
+    Actor actors[4], stopper;
     static constexpr const char* kNames[] = {"a", "b", "c", "d"};
-    for (int who = 0; who < threads; ++who) {
+    for (int who = 0; who < stops.threads; ++who) {
       actors[who].Make(world);
-      schedule.Spawn(kNames[who], [&, who] { AttachPollDetach(world, actors[who], who, rounds, polls); });
+      schedule.Spawn(kNames[who],
+                     [&, who] { AttachPollDetach(world, actors[who], who, stops.rounds, stops.polls); });
     }
+    if (stops.attached) stopper.Make(world);
     schedule.Spawn("stopper", [&] {
-      StopAndLook(world, global ? StopTheWorld(world.registry) : StopTheWorld(world.threads), threads, times);
+      if (stops.attached) stopper.Enter();
+      StopAndLook(world, stops.global ? StopTheWorld(world.registry) : StopTheWorld(world.threads),
+                  stops.threads, stops.times);
+      if (stops.attached) stopper.state->Detach();
     });
     schedule.Run();
-    for (int who = 0; who < threads; ++who) {
-      DETSCHED_CHECK(world.owned[who].Get() == rounds * (polls ? 2 : 1) + 100 * times);
+    for (int who = 0; who < stops.threads; ++who) {
+      DETSCHED_CHECK(world.owned[who].Get() == stops.rounds * (stops.polls ? 2 : 1) + 100 * stops.times);
     }
     DeleteAll(world);
   });
@@ -90,30 +120,42 @@ class StopScheduleTest : public ::testing::Test {
 TEST_F(StopScheduleTest, B055_OneThreadEverySchedule) {
   for (const bool polls : {false, true}) {
     for (const bool global : {false, true}) {
-      const Result result = ExploreStop(Options::Exhaustive(2), 1, 1, polls, global);
-      EXPECT_TRUE(result.ok()) << result.report;
-      EXPECT_TRUE(result.complete);
+      ExpectComplete(ExploreStops(Base(Options::Exhaustive(2)), {.polls = polls, .global = global}));
     }
   }
 }
 
-TEST_F(StopScheduleTest, B055_ManyThreads) {
-  const Result random = ExploreStop(Options::Random(3000), 3, 2, true, false, 2);
-  EXPECT_TRUE(random.ok()) << random.report;
-  const Result pct = ExploreStop(Options::Pct(3, 3000), 3, 2, true, true, 2);
-  EXPECT_TRUE(pct.ok()) << pct.report;
+TEST_F(StopScheduleTest, B055_TwoThreadsEverySchedule) {
+  ExpectComplete(ExploreStops(EverySchedule(/*stale_reads=*/0), {.threads = 2, .polls = false}));
 }
 
-TEST_F(StopScheduleTest, B055_WithMishaps) {
+TEST(TstateScheduleTest, B055_AnAttachedThreadStopsAnotherEverySchedule) {
+  for (const bool polls : {false, true}) {
+    for (const bool global : {false, true}) {
+      ExpectComplete(ExploreStops(EverySchedule(), {.polls = polls, .global = global, .attached = true}));
+    }
+  }
+}
+
+TEST(TstateScheduleTest, B055_ManyThreads) {
+  for (const bool global : {false, true}) {
+    ExpectWalks(
+        [=](const Options& options) {
+          return ExploreStops(options, {.threads = 3, .rounds = 2, .global = global, .times = 2});
+        },
+        4000);
+  }
+}
+
+TEST(TstateScheduleTest, B055_WithMishaps) {
+  const Stops stops{.threads = 2, .rounds = 2, .times = 2};
   Options options = Options::Random(2000);
   options.spurious_wakeups = 2;
   options.weak_cas_failures = 2;
-  const Result result = ExploreStop(std::move(options), 2, 2, true, false, 2);
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectOk(ExploreStops(options, stops));
   options = Options::Random(1000);
   options.membarrier = false;
-  const Result fenced = ExploreStop(std::move(options), 2, 2, true, false, 2);
-  EXPECT_TRUE(fenced.ok()) << fenced.report;
+  ExpectOk(ExploreStops(options, stops));
 }
 
 TEST_F(StopScheduleTest, MutantsOfTheStopAreKilled) {
@@ -127,106 +169,178 @@ TEST_F(StopScheduleTest, MutantsOfTheStopAreKilled) {
                                Case{"tstate_detach_is_relaxed", Failure::kRace}}) {
     detsched::ScopedMutant mutant(mutation.mutant);
     // A thread that never polls shows the fence, one that does the acknowledgement.
-    Result result = ExploreStop(Options::Exhaustive(2), 1, 1, false, false);
-    if (result.ok()) result = ExploreStop(Options::Exhaustive(2), 1, 1, true, false);
+    Result result = ExploreStops(Options::Exhaustive(2), {.polls = false});
+    if (result.ok()) result = ExploreStops(Options::Exhaustive(2), {});
     EXPECT_EQ(result.failure, mutation.failure) << mutation.mutant << ": " << result.report;
   }
 }
 
-// --- Deletion
+// --- Birth and deletion
 
-Result ExploreDeletion(Options options) {
-  return Explore(Base(std::move(options)), [](Schedule& schedule) {
+// A thread leaves beside a stop, with a state that was there before or with one that it makes meanwhile.
+// Where nobody touches what the other one does, the invariant alone sees who runs beside a stopper.
+Result ExploreDeletion(const Options& options, bool newborn, bool touches = true) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
+    world.CheckEachStep(schedule, options);
+    Actor leaver, stopper;
+    if (!newborn) leaver.Make(world);
+    if (kGilEnabled) stopper.Make(world);
     schedule.Spawn("leaver", [&] {
-      ThreadState& thread = world.Enter();
-      world.owned[0].Set(1);
-      world.Leave(thread);
+      if (newborn) {
+        leaver.state = &world.Enter();
+      } else {
+        leaver.Enter();
+      }
+      if (touches) world.owned[0].Set(world.owned[0].Get() + 1);
+      world.Leave(*leaver.state);
     });
     schedule.Spawn("stopper", [&] {
-      StoppedWorld stopped(world.threads);
-      world.owned[1].Set(1);
+      if (kGilEnabled) stopper.Enter();
+      StopAndLook(world, StopTheWorld(world.threads), 1, 1);
+      if (kGilEnabled) world.Leave(*stopper.state);
     });
     schedule.Run();
+    DETSCHED_CHECK(world.owned[0].Get() == (touches ? 101 : 100));
     world.CheckPristine();
   });
 }
 
+TEST(TstateScheduleTest, B058_AThreadThatDeletesItselfEverySchedule) {
+  ExpectComplete(ExploreDeletion(EverySchedule(), /*newborn=*/false));
+}
+
+TEST(TstateScheduleTest, B055_NewStatesStartSuspended) {
+  ExpectWalks([](const Options& options) { return ExploreDeletion(options, /*newborn=*/true); }, 10'000);
+}
+
+TEST_F(StopScheduleTest, B055_ANewStateThatDoesNotStartSuspendedIsFound) {
+  detsched::ScopedMutant mutant("stw_newborn_is_not_suspended");
+  const Result broken = ExploreDeletion(Options::Random(20'000), /*newborn=*/true, /*touches=*/false);
+  EXPECT_EQ(broken.failure, Failure::kInvariant) << broken.report;
+}
+
 TEST_F(StopScheduleTest, B058_AThreadThatDeletesItselfCompletesTheStop) {
-  const Result result = ExploreDeletion(Options::Random(4000));
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectOk(ExploreDeletion(Options::Random(4000), /*newborn=*/false));
   detsched::ScopedMutant mutant("stw_deletion_is_not_an_acknowledgement");
-  const Result broken = ExploreDeletion(Options::Random(20'000));
+  const Result broken = ExploreDeletion(Options::Random(20'000), /*newborn=*/false);
   EXPECT_EQ(broken.failure, Failure::kDeadlock) << broken.report;
 }
 
 // --- Several stoppers, deadlines, starvation
 
-TEST_F(StopScheduleTest, B056_StoppersExcludeEachOtherAndAnAttachedOneIsStopped) {
-  const Result result = Explore(Base(Options::Random(3000)), [](Schedule& schedule) {
+struct Stopper {
+  bool attached;
+  bool global;
+};
+
+Result ExploreStoppers(const Options& options, const std::vector<Stopper>& stoppers) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
+    world.CheckEachStep(schedule, options);
     Plain<int> stopped_all{0};
-    Actor actor;
-    actor.Make(world);
-    schedule.Spawn("attached", [&] {
-      actor.state->Bind();
-      actor.state->Attach();
-      {
-        StoppedWorld stopped(world.threads);
+    Actor actors[4];
+    for (size_t who = 0; who < stoppers.size(); ++who) {
+      const Stopper& stopper = stoppers[who];
+      Actor& actor = actors[who];
+      if (stopper.attached) actor.Make(world);
+      schedule.Spawn(stopper.global ? "global" : "stopper", [&] {
+        if (stopper.attached) actor.Enter();
+        StopTheWorld stop = stopper.global ? StopTheWorld(world.registry) : StopTheWorld(world.threads);
+        stop.Stop();
+        world.Stopped(ThreadState::Current());
         stopped_all.Set(stopped_all.Get() + 1);
-      }
-      actor.state->Poll();
-      actor.state->Detach();
-    });
-    schedule.Spawn("global", [&] {
-      StoppedWorld stopped(world.registry);
-      stopped_all.Set(stopped_all.Get() + 1);
-    });
-    schedule.Spawn("detached", [&] {
-      StoppedWorld stopped(world.threads);
-      stopped_all.Set(stopped_all.Get() + 1);
-    });
+        detsched::Point("stopped");
+        world.Starting();
+        stop.Start();
+        if (!stopper.attached) return;
+        actor.state->Poll();
+        actor.state->Detach();
+      });
+    }
     schedule.Run();
-    DETSCHED_CHECK(stopped_all.Get() == 3);
+    DETSCHED_CHECK(stopped_all.Get() == static_cast<int>(stoppers.size()));
     DeleteAll(world);
   });
-  EXPECT_TRUE(result.ok()) << result.report;
 }
 
-TEST_F(StopScheduleTest, AStopThatGivesUpLetsEverybodyGo) {
-  Options options = Options::Random(4000);
-  options.early_timeouts = 2;
-  int given_up = 0;
-  const Result result = Explore(Base(std::move(options)), [&](Schedule& schedule) {
+TEST(TstateScheduleTest, B056_TwoStoppersEverySchedule) {
+  for (const bool global : {false, true}) {
+    for (const bool other_global : {false, true}) {
+      if (global && !other_global) continue;
+      ExpectComplete(
+          ExploreStoppers(EverySchedule(/*stale_reads=*/0), {{true, global}, {true, other_global}}));
+      if (kGilEnabled) continue;
+      ExpectComplete(ExploreStoppers(EverySchedule(), {{true, global}, {false, other_global}}));
+      ExpectComplete(ExploreStoppers(EverySchedule(), {{false, global}, {false, other_global}}));
+    }
+  }
+}
+
+TEST(TstateScheduleTest, B056_StoppersExcludeEachOtherAndAnAttachedOneIsStopped) {
+  constexpr bool kDetached = kGilEnabled;  // there a stopper is attached
+  ExpectWalks(
+      [](const Options& options) {
+        return ExploreStoppers(options, {{true, false}, {true, true}, {kDetached, true}, {kDetached, false}});
+      },
+      6000);
+}
+
+Result ExploreDeadline(Options options, int threads, int rounds, int* given_up, int* stopped_all) {
+  options.early_timeouts = 1;
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
+    world.CheckEachStep(schedule, options);
     Actor actors[2];
-    actors[0].Make(world);
-    actors[1].Make(world);
-    schedule.Spawn("a", [&] { AttachPollDetach(world, actors[0], 0, 2, true); });
-    schedule.Spawn("b", [&] { AttachPollDetach(world, actors[1], 1, 1, true); });
+    for (int who = 0; who < threads; ++who) {
+      actors[who].Make(world);
+      schedule.Spawn(who == 0 ? "a" : "b",
+                     [&, who, rounds] { AttachPollDetach(world, actors[who], who, rounds, /*polls=*/true); });
+    }
     bool stopped = false;
     schedule.Spawn("stopper", [&] {
       StopTheWorld stop(world.threads);
       stopped = stop.Stop(MonotonicNow() + 1000);
-      if (stopped) {
-        world.owned[0].Set(world.owned[0].Get() + 100);
-        world.owned[1].Set(world.owned[1].Get() + 100);
-        stop.Start();
-      }
+      if (!stopped) return;
+      world.Stopped(nullptr);
+      for (int who = 0; who < threads; ++who) world.owned[who].Set(world.owned[who].Get() + 100);
+      detsched::Point("stopped");
+      world.Starting();
+      stop.Start();
     });
     schedule.Run();
-    if (!stopped) ++given_up;
-    DETSCHED_CHECK(world.owned[0].Get() == 4 + (stopped ? 100 : 0));
+    ++*(stopped ? stopped_all : given_up);
+    for (int who = 0; who < threads; ++who) {
+      DETSCHED_CHECK(world.owned[who].Get() == 2 * rounds + (stopped ? 100 : 0));
+    }
     DeleteAll(world);
   });
-  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+TEST_F(StopScheduleTest, AStopWithADeadlineEverySchedule) {
+  int given_up = 0;
+  int stopped = 0;
+  Options options = EverySchedule();
+  options.usable_cpus = 2;  // on one the stopper yields once more than there are preemptions before it sleeps
+  ExpectComplete(ExploreDeadline(options, 1, 1, &given_up, &stopped));
   EXPECT_GT(given_up, 0);
+  EXPECT_GT(stopped, 0);
+}
+
+TEST_F(StopScheduleTest, AStopThatGivesUpLetsEverybodyGo) {
+  int given_up = 0;
+  int stopped = 0;
+  ExpectWalks([&](const Options& options) { return ExploreDeadline(options, 2, 2, &given_up, &stopped); },
+              6000);
+  EXPECT_GT(given_up, 0);
+  EXPECT_GT(stopped, 0);
 }
 
 // A stopper in a loop against a thread that wants to attach: bounded bypass (gh-151518).
-Result ExploreStarvation(Options options) {
-  return Explore(Base(std::move(options)), [](Schedule& schedule) {
+Result ExploreStarvation(const Options& options) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
+    world.CheckEachStep(schedule, options);
     Actor actor;
     actor.Make(world);
     Plain<bool> waits{false};
@@ -242,6 +356,7 @@ Result ExploreStarvation(Options options) {
       for (int i = 0; i < 4; ++i) {
         StopTheWorld stop(world.threads);
         stop.Stop();
+        world.Stopped(nullptr);
         // Once the thread has said that it waits, it gets in before the next stop but one.
         if (bypassed > 0) DETSCHED_CHECK(attached.load(kSeqCst) == 1);
         while (attached.load(kSeqCst) == 0 && actor.state->run_state() == RunState::kSuspended) {
@@ -249,6 +364,7 @@ Result ExploreStarvation(Options options) {
           CpuRelax();
         }
         if (actor.state->run_state() == RunState::kSuspendedWaiting) ++bypassed;
+        world.Starting();
         stop.Start();
       }
     });
@@ -258,136 +374,218 @@ Result ExploreStarvation(Options options) {
 }
 
 TEST_F(StopScheduleTest, B059_AThreadThatWaitsIsBypassedOnceAtMost) {
-  const Result result = ExploreStarvation(Options::Random(4000));
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectWalks(&ExploreStarvation, 10'000);
   detsched::ScopedMutant mutant("gh_151518_resume_forgets_the_waiter");
   const Result broken = ExploreStarvation(Options::Random(20'000));
-  EXPECT_FALSE(broken.ok());
   EXPECT_EQ(broken.failure, Failure::kCheck) << broken.report;
 }
 
 // --- Handshake
 
-Result ExploreHandshake(Options options, bool polls) {
-  return Explore(Base(std::move(options)), [=](Schedule& schedule) {
+struct Shakes {
+  int rounds = 1;  // of the target
+  bool polls = true;
+  int askers = 1;
+  bool attached = kGilEnabled;  // the askers
+  bool stops = false;           // another thread stops the world beside them
+};
+
+Result ExploreHandshake(const Options& options, const Shakes& shakes) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
-    Actor actor;
-    actor.Make(world);
-    schedule.Spawn("target", [&, polls] { AttachPollDetach(world, actor, 0, 2, polls); });
-    schedule.Spawn("asker", [&] {
-      const auto add = [](ThreadState&, void* argument) {
-        auto& owned = *static_cast<Plain<int>*>(argument);
-        owned.Set(owned.Get() + 100);
-      };
-      DETSCHED_CHECK(Handshake::Run(*actor.state, add, &world.owned[0]) == HandshakeResult::kDone);
-    });
+    world.CheckEachStep(schedule, options);
+    Actor target, askers[2], stopper;
+    target.Make(world);
+    schedule.Spawn("target", [&] { AttachPollDetach(world, target, 0, shakes.rounds, shakes.polls); });
+    for (int i = 0; i < shakes.askers; ++i) {
+      Actor& asker = askers[i];
+      if (shakes.attached) asker.Make(world);
+      schedule.Spawn("asker", [&] {
+        const auto add = [](ThreadState&, void* argument) {
+          auto& owned = *static_cast<Plain<int>*>(argument);
+          owned.Set(owned.Get() + 100);
+        };
+        if (shakes.attached) asker.Enter();
+        DETSCHED_CHECK(Handshake::Run(*target.state, add, &world.owned[0]) == HandshakeResult::kDone);
+        if (shakes.attached) asker.state->Detach();
+      });
+    }
+    if (shakes.stops) {
+      if (kGilEnabled) stopper.Make(world);
+      schedule.Spawn("stopper", [&] {
+        if (kGilEnabled) stopper.Enter();
+        StopAndLook(world, StopTheWorld(world.threads), 1, 1);
+        if (kGilEnabled) stopper.state->Detach();
+      });
+    }
     schedule.Run();
-    DETSCHED_CHECK(world.owned[0].Get() == 100 + (polls ? 4 : 2));
+    DETSCHED_CHECK(world.owned[0].Get() ==
+                   100 * (shakes.askers + (shakes.stops ? 1 : 0)) + shakes.rounds * (shakes.polls ? 2 : 1));
     DeleteAll(world);
   });
 }
 
+TEST(TstateScheduleTest, HandshakeRunsOnceEverySchedule) {
+  for (const bool polls : {false, true}) {
+    ExpectComplete(ExploreHandshake(EverySchedule(), {.polls = polls}));
+    if (!kGilEnabled) ExpectComplete(ExploreHandshake(EverySchedule(), {.polls = polls, .attached = true}));
+  }
+}
+
+TEST(TstateScheduleTest, HandshakesBesideAStop) {
+  ExpectWalks(
+      [](const Options& options) {
+        return ExploreHandshake(options, {.rounds = 2, .askers = 2, .stops = true});
+      },
+      8000);
+}
+
 TEST_F(StopScheduleTest, HandshakeRunsOnceAtASafePoint) {
   for (const bool polls : {false, true}) {
-    const Result result = ExploreHandshake(Options::Random(4000), polls);
-    EXPECT_TRUE(result.ok()) << result.report;
+    ExpectWalks(
+        [=](const Options& options) { return ExploreHandshake(options, {.rounds = 2, .polls = polls}); },
+        5000);
   }
   for (const char* name : {"handshake_park_without_fence", "handshake_leaves_target_suspended"}) {
     detsched::ScopedMutant mutant(name);
-    Result broken = ExploreHandshake(Options::Exhaustive(2), false);
-    if (broken.ok()) broken = ExploreHandshake(Options::Random(20'000), true);
+    Result broken = ExploreHandshake(Options::Exhaustive(2), {.rounds = 2, .polls = false});
+    if (broken.ok()) broken = ExploreHandshake(Options::Random(20'000), {.rounds = 2});
     EXPECT_EQ(broken.failure, Failure::kDeadlock) << name << ": " << broken.report;
   }
 }
 
 // --- QSBR
 
+struct Reclaims {
+  int readers = 1;
+  int rounds = 1;
+  bool clock = true;  // a third party moves it
+  bool deferred = false;
+};
+
 // A reader follows a pointer; the writer unlinks the object and frees it when the goal is reached.
-Result ExploreReclamation(Options options, bool deferred) {
-  return Explore(Base(std::move(options)), [=](Schedule& schedule) {
+Result ExploreReclamation(const Options& options, const Reclaims& reclaims) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
-    Actor actor;
-    actor.Make(world);
+    world.CheckEachStep(schedule, options);
+    Actor actors[2];
     Plain<int> object{7};
     Plain<int> other{8};
     Atomic<Plain<int>*> link{&object};
     detsched::Name(&link, "link");
-    schedule.Spawn("reader", [&] {
-      actor.state->Bind();
-      for (int i = 0; i < 2; ++i) {
-        actor.state->Attach();
-        const int value = link.load(kAcquire)->Get();
-        DETSCHED_CHECK(value == 7 || value == 8);
-        actor.state->ReportQuiescent();
-        actor.state->Detach();
-      }
-    });
-    schedule.Spawn("clock", [&] { world.threads.qsbr().Advance(); });
-    schedule.Spawn("writer", [&, deferred] {
+    for (int i = 0; i < reclaims.readers; ++i) {
+      Actor& actor = actors[i];
+      actor.Make(world);
+      schedule.Spawn("reader", [&] {
+        actor.state->Bind();
+        for (int round = 0; round < reclaims.rounds; ++round) {
+          actor.state->Attach();
+          const int value = link.load(kAcquire)->Get();
+          DETSCHED_CHECK(value == 7 || value == 8);
+          actor.state->ReportQuiescent();
+          actor.state->Detach();
+        }
+      });
+    }
+    if (reclaims.clock) schedule.Spawn("clock", [&] { world.threads.qsbr().Advance(); });
+    uint64_t goal = 0;
+    bool freed = false;
+    schedule.Spawn("writer", [&] {
       Qsbr& qsbr = world.threads.qsbr();
       link.store(&other, kRelease);
-      const uint64_t goal = deferred ? qsbr.SharedNext() : qsbr.Advance();
-      if (deferred) qsbr.AdvanceTo(goal);
-      for (int tries = 0; tries < 3; ++tries) {
-        if (qsbr.Poll(goal)) {
-          object.Set(0);  // a race with any reader that still has it
-          break;
-        }
+      goal = reclaims.deferred ? qsbr.SharedNext() : qsbr.Advance();
+      if (reclaims.deferred) qsbr.AdvanceTo(goal);
+      for (int tries = 0; tries < 3 && !freed; ++tries) {
+        freed = qsbr.Poll(goal);
+        if (freed) object.Set(0);  // a race with any reader that still has it
         YieldCpu();
       }
     });
     schedule.Run();
+    // Nobody is online: nothing holds the memory up any more.
+    DETSCHED_CHECK(freed || world.threads.qsbr().Poll(goal));
     DeleteAll(world);
   });
 }
 
+TEST_F(StopScheduleTest, B019_AReaderAndAWriterEverySchedule) {
+  for (const bool deferred : {false, true}) {
+    ExpectComplete(ExploreReclamation(EverySchedule(), {.clock = false, .deferred = deferred}));
+  }
+}
+
+TEST_F(StopScheduleTest, B019_AThirdPartyMovesTheClockEverySchedule) {
+  for (const bool deferred : {false, true}) {
+    ExpectComplete(
+        ExploreReclamation(EverySchedule(/*stale_reads=*/deferred ? 0 : 1), {.deferred = deferred}));
+  }
+}
+
 TEST_F(StopScheduleTest, B019_NothingIsFreedUnderAReader) {
   for (const bool deferred : {false, true}) {
-    const Result result = ExploreReclamation(Options::Random(6000), deferred);
-    EXPECT_TRUE(result.ok()) << result.report;
+    ExpectWalks(
+        [=](const Options& options) {
+          return ExploreReclamation(options, {.readers = 2, .rounds = 2, .deferred = deferred});
+        },
+        10'000);
   }
   for (const char* name : {"qsbr_poll_without_fence", "qsbr_offline_is_relaxed", "qsbr_online_is_relaxed"}) {
     detsched::ScopedMutant mutant(name);
-    const Result broken = ExploreReclamation(Options::Random(60'000), false);
+    const Result broken = ExploreReclamation(Options::Random(60'000), {.rounds = 2});
     EXPECT_EQ(broken.failure, Failure::kRace) << name << " survived";
   }
   detsched::ScopedMutant mutant("qsbr_shared_next_only_loads");
-  const Result broken = ExploreReclamation(Options::Random(60'000), true);
+  const Result broken = ExploreReclamation(Options::Random(60'000), {.rounds = 2, .deferred = true});
   EXPECT_EQ(broken.failure, Failure::kRace) << broken.report;
 }
 
-// --- Both builds
+// --- The GIL
 
-TEST(TstateScheduleTest, AttachExcludesUnderTheGilAndEveryThreadGetsItsTurn) {
-  const Result result = Explore(Base(Options::Random(3000)), [](Schedule& schedule) {
+Result ExploreGil(const Options& options, int threads, int rounds, bool polls) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
+    world.CheckEachStep(schedule, options);
     if constexpr (!kGilEnabled) DETSCHED_CHECK(world.gil.AddEnableRequest());
-    Actor actors[2];
+    Actor actors[4];
     Plain<int> shared{0};
-    for (Actor& actor : actors) {
+    for (int who = 0; who < threads; ++who) {
+      Actor& actor = actors[who];
       actor.Make(world);
       schedule.Spawn("thread", [&] {
         actor.state->Bind();
-        for (int i = 0; i < 2; ++i) {
+        for (int i = 0; i < rounds; ++i) {
           actor.state->Attach();
           shared.Set(shared.Get() + 1);
-          actor.state->Poll();
-          shared.Set(shared.Get() + 1);
+          if (polls) {
+            actor.state->Poll();
+            shared.Set(shared.Get() + 1);
+          }
           actor.state->Detach();
         }
       });
     }
     schedule.Run();
-    DETSCHED_CHECK(shared.Get() == 8);
+    DETSCHED_CHECK(shared.Get() == threads * rounds * (polls ? 2 : 1));
     DeleteAll(world);
   });
-  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+TEST(TstateScheduleTest, AttachUnderTheGilEverySchedule) {
+  for (const bool polls : {false, true}) ExpectComplete(ExploreGil(EverySchedule(), 2, 1, polls));
+}
+
+TEST(TstateScheduleTest, AttachExcludesUnderTheGilAndEveryThreadGetsItsTurn) {
+  for (const int threads : {2, 4}) {
+    ExpectWalks([=](const Options& options) { return ExploreGil(options, threads, 2, /*polls=*/true); },
+                threads == 2 ? 6000 : 3000);
+  }
 }
 
 // B080: the GIL is switched on, with the world stopped, while another thread attaches.
-Result ExploreEnable(Options options) {
-  return Explore(Base(std::move(options)), [](Schedule& schedule) {
+Result ExploreEnable(const Options& options, int rounds) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
+    world.CheckEachStep(schedule, options);
     Actor actors[2];
     Plain<int> shared{0};
     Atomic<uint32_t> on{0};
@@ -396,8 +594,12 @@ Result ExploreEnable(Options options) {
     schedule.Spawn("enabler", [&] {
       actors[0].state->Bind();
       {
-        StoppedWorld stopped(world.threads);
+        StopTheWorld stop(world.threads);
+        stop.Stop();
+        world.Stopped(nullptr);
         world.gil.AddEnableRequest();
+        world.Starting();
+        stop.Start();
       }
       on.store(1, kRelease);
       actors[0].state->Attach();
@@ -406,7 +608,7 @@ Result ExploreEnable(Options options) {
     });
     schedule.Spawn("other", [&] {
       actors[1].state->Bind();
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         actors[1].state->Attach();
         if (actors[1].state->gil_holder().holds()) shared.Set(shared.Get() + 1);
         actors[1].state->Poll();
@@ -420,46 +622,162 @@ Result ExploreEnable(Options options) {
   });
 }
 
+TEST_F(StopScheduleTest, B080_SwitchingTheGilOnEverySchedule) {
+  ExpectComplete(ExploreEnable(EverySchedule(), 1));
+}
+
 TEST_F(StopScheduleTest, B080_AttachRacesWithSwitchingTheGilOn) {
-  const Result result = ExploreEnable(Options::Random(6000));
-  EXPECT_TRUE(result.ok()) << result.report;
+  ExpectWalks([](const Options& options) { return ExploreEnable(options, 2); }, 10'000);
   detsched::ScopedMutant mutant("b080_attach_keeps_going_without_gil");
-  const Result broken = ExploreEnable(Options::Random(40'000));
+  const Result broken = ExploreEnable(Options::Random(40'000), 2);
   EXPECT_EQ(broken.failure, Failure::kCheck) << broken.report;
 }
+
+// --- The end
 
 // A foreign thread makes a state while a finalizer takes the others' away: it is told to leave, or it comes later.
 // Found by tstate_schedule_fuzz: shut down and removed in two steps, a state that came between them was deleted
 // under its thread, which attached.
-TEST(TstateScheduleTest, Regression_StateMadeWhileTheOthersAreRemoved) {
-  const Result result = Explore(Base(Options::Random(6000)), [](Schedule& schedule) {
+Result ExploreRemoval(const Options& options) {
+  return Explore(Base(options), [=](Schedule& schedule) {
     World world;
+    world.CheckEachStep(schedule, options);
     Mutex start;  // as the interpreter's
+    Actor finalizer;
+    finalizer.Make(world);
     schedule.Spawn("foreign", [&] {
       ThreadState* const thread = world.threads.New(Whence::kCApi);
       {
         const MutexLock lock(start);
         if (thread->must_exit()) return thread->DecRef();
         thread->Bind();
+        world.Watch(thread);
       }
       thread->Attach();
       world.Leave(*thread);
     });
     schedule.Spawn("finalizer", [&] {
-      ThreadState& thread = world.Enter();
+      finalizer.Enter();
       ThreadState* removed;
       {
-        const StoppedWorld stopped(world.threads);
+        StopTheWorld stop(world.threads);
+        stop.Stop();
+        world.Stopped(finalizer.state);
         const MutexLock lock(start);
-        removed = world.threads.RemoveAllExcept(&thread, /*shut_down=*/true);
+        removed = world.threads.RemoveAllExcept(finalizer.state, /*shut_down=*/true);
+        world.WatchOnly(finalizer.state);
+        world.Starting();
+        stop.Start();
       }
       InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
-      world.Leave(thread);
+      world.Leave(*finalizer.state);
     });
     schedule.Run();
     world.CheckPristine();
   });
-  EXPECT_TRUE(result.ok()) << result.report;
+}
+
+TEST(TstateScheduleTest, Regression_StateMadeWhileTheOthersAreRemoved) {
+  ExpectWalks(&ExploreRemoval, 10'000);
+}
+
+// --- Fork
+
+enum class Beside : uint8_t { kAttach, kNew, kHandshake, kStop, kStopAll };
+
+// One thread stops all, forks, and in whichever process it is afterwards it stops and starts the world again,
+// makes a state, and leaves. In the child the others are gone wherever they were, with what they held.
+// `briefly`: it does less afterwards.
+Result ExploreFork(Options options, const std::vector<Beside>& others, bool briefly = false) {
+  options.fork = detsched::ForkSide::kEither;
+  options.isolate = true;  // a failure leaves the parking lot in disorder
+  return Explore(Base(options), [=](Schedule& schedule) {
+    World world;
+    world.CheckEachStep(schedule, options);
+    Actor forker, actors[3];
+    forker.Make(world);
+    forker.state->IncRef();
+    schedule.Spawn("forker", [&] {
+      ThreadState& self = *forker.state;
+      forker.Enter();
+      static_cast<void>(world.Fork(self));
+      StopAndLook(world, StopTheWorld(world.threads), 3, 1);
+      if (!briefly) {
+        StopAndLook(world, StopTheWorld(world.registry), 3, 1);
+        ThreadState* const made = world.threads.New(Whence::kThreading);
+        InterpreterThreads::Clear(*made);
+        InterpreterThreads::Delete(made);
+        self.Poll();
+      }
+      world.Leave(self);
+    });
+    for (size_t who = 0; who < others.size(); ++who) {
+      Actor& actor = actors[who];
+      Plain<int>& mine = world.owned[who];
+      switch (others[who]) {
+        case Beside::kAttach:
+          actor.Make(world);
+          schedule.Spawn("attaches", [&, who] {
+            AttachPollDetach(world, actor, static_cast<int>(who), 1, /*polls=*/true);
+          });
+          break;
+        case Beside::kNew:
+          schedule.Spawn("newborn", [&] {
+            ThreadState& self = world.Enter();
+            mine.Set(mine.Get() + 1);
+            world.Leave(self);
+          });
+          break;
+        case Beside::kHandshake:
+          actor.Make(world);
+          schedule.Spawn("asker", [&] {
+            actor.Enter();
+            static_cast<void>(Handshake::Run(
+                *forker.state, [](ThreadState&, void*) {}, nullptr));
+            mine.Set(mine.Get() + 1);
+            actor.state->Detach();
+          });
+          break;
+        case Beside::kStop:
+        case Beside::kStopAll: {
+          const bool all = others[who] == Beside::kStopAll;
+          actor.Make(world);
+          schedule.Spawn("stopper", [&, all] {
+            actor.Enter();
+            StopAndLook(world, all ? StopTheWorld(world.registry) : StopTheWorld(world.threads), 3, 1);
+            actor.state->Detach();
+          });
+          break;
+        }
+      }
+    }
+    schedule.Run();
+    int stops = briefly ? 1 : 2;
+    for (const Beside other : others) stops += other == Beside::kStop || other == Beside::kStopAll;
+    for (size_t who = 0; who < others.size() && !schedule.forked(); ++who) {
+      int own = 0;
+      if (others[who] == Beside::kAttach) own = 2;
+      if (others[who] == Beside::kNew || others[who] == Beside::kHandshake) own = 1;
+      DETSCHED_CHECK(world.owned[who].Get() == 100 * stops + own);
+    }
+    DETSCHED_CHECK(!schedule.forked() || world.threads.size() == 0);
+    DeleteAll(world);
+    forker.state->DecRef();
+  });
+}
+
+TEST(TstateScheduleTest, B029_ForkBesideAnotherThreadEverySchedule) {
+  for (const Beside beside : {Beside::kAttach, Beside::kHandshake, Beside::kStop}) {
+    ExpectComplete(ExploreFork(EverySchedule(/*stale_reads=*/0), {beside}, /*briefly=*/true));
+  }
+}
+
+TEST(TstateScheduleTest, B029_ForkBesideThreadsThatComeAskAndStop) {
+  for (const std::vector<Beside>& others :
+       {std::vector{Beside::kNew, Beside::kAttach, Beside::kStop},
+        std::vector{Beside::kNew, Beside::kHandshake, Beside::kStopAll}}) {
+    ExpectWalks([&](const Options& options) { return ExploreFork(options, others); }, 3000);
+  }
 }
 
 }  // namespace

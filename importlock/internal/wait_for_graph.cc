@@ -49,6 +49,7 @@ bool WaitForGraph::Reaches(uint64_t from, uint64_t target) {
     if (thread != 0) {
       for (BlockedFrame* frame = frames_[BucketOf(thread)]; frame != nullptr; frame = frame->next) {
         if (frame->thread != thread) continue;
+        if (PYRT_MUTANT(b103_an_owner_that_waits_is_a_deadlock)) return true;
         if (frame->visited == search_ && !PYRT_MUTANT(bpo_38091_visits_twice)) continue;
         frame->visited = search_;
         frame->to_visit = to_visit;

@@ -12,7 +12,7 @@ Visibility: nothing is given; state what is meant. The package groups are in run
 
     (nothing)                            the target's own package
     ["//runtime/config:above_gil"]       the layers that may use the gil layer (one group per layer), testing, bench
-    ["//visibility:public"]              part of pyrt's interface; such a target is listed in the root README
+    ["//visibility:public"]              part of pyrt's interface; such a target is listed in its folder's README
 
 Variants come from one table, VARIANTS. A test x_test yields one target per row of its kind, x_test_gil and x_test_ft,
 and a test_suite x_test of them. What they run is x_test_binary, which follows the command line's flags.

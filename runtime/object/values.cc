@@ -150,4 +150,9 @@ absl::StatusOr<std::string> ReprOfItems(Args items) {
   return result;
 }
 
+std::string ReprOrPlaceholder(const Object& object) {
+  absl::StatusOr<std::string> repr = object.Repr();
+  return repr.ok() ? *std::move(repr) : "<object repr() failed>";
+}
+
 }  // namespace pyrt::inline PYRT_VARIANT

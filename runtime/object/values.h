@@ -195,6 +195,9 @@ std::string ReprOfFloat(double value);
 // "a, b, c": the reprs of `items`, as between the brackets of a tuple or list.
 absl::StatusOr<std::string> ReprOfItems(Args items);
 
+// repr(object), attached, or "<object repr() failed>" if it raises: for reports of what already is an error.
+std::string ReprOrPlaceholder(const Object& object);
+
 }  // namespace pyrt::inline PYRT_VARIANT
 
 #endif  // PYRT_RUNTIME_OBJECT_VALUES_H_

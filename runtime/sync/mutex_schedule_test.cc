@@ -1,8 +1,11 @@
+#include <vector>
+
 #include "gtest/gtest.h"
 
 #include "pyrt/runtime/sync/internal/mutex_slow.h"
 #include "pyrt/runtime/sync/internal/schedule_test_util.h"
 #include "pyrt/runtime/sync/mutex.h"
+#include "pyrt/runtime/sync/parking_lot.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/raw_mutex.h"
 #include "pyrt/testing/detsched/scheduler.h"
@@ -12,8 +15,6 @@ namespace {
 
 using detsched::Options;
 using detsched::Schedule;
-
-constexpr const char* kNames[] = {"one", "two", "three"};
 
 // No waiter is ever old enough to be handed the mutex.
 struct Barging {
@@ -31,22 +32,22 @@ struct HandingOver {
 };
 
 template <typename AnyMutex>
-void CountUnderLock(Schedule& schedule, int threads, int turns) {
+void CountUnderLock(Schedule& schedule, int threads, int turns, Watched watched = Watched::kNo) {
   HandingOver::now = 0;
   AnyMutex mutex;
-  Plain<int> counter;
+  Guarded guarded(schedule, watched, [&] { return mutex.IsLocked(); });
   detsched::Name(&mutex, "mutex");
   for (int i = 0; i < threads; ++i) {
-    schedule.Spawn(kNames[i], [&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    schedule.Spawn(kThreadNames[i], [&, turns]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
       for (int turn = 0; turn < turns; ++turn) {
         mutex.Lock();
-        counter.Set(counter.Get() + 1);
+        guarded.Work();
         mutex.Unlock();
       }
     });
   }
   schedule.Run();
-  DETSCHED_CHECK(counter.Get() == threads * turns);
+  DETSCHED_CHECK(guarded.count() == threads * turns);
   DETSCHED_CHECK(!mutex.IsLocked());
 }
 
@@ -55,57 +56,64 @@ template <typename Policy>
 void TimeOut(Schedule& schedule) {
   HandingOver::now = 0;
   BasicMutex<Policy> mutex;
-  Plain<int> counter;
+  Guarded guarded(schedule, Watched::kYes, [&] { return mutex.IsLocked(); });
   int expected = 2;
   for (int i = 0; i < 2; ++i) {
-    schedule.Spawn(kNames[i], [&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    schedule.Spawn(kThreadNames[i], [&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
       mutex.Lock();
-      counter.Set(counter.Get() + 1);
+      guarded.Work();
       mutex.Unlock();
     });
   }
   schedule.Spawn("timed", [&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
     if (mutex.LockTimed(kNanosPerMicro) != LockStatus::kAcquired) return;
     ++expected;
-    counter.Set(counter.Get() + 1);
+    guarded.Work();
     mutex.Unlock();
   });
   schedule.Run();
-  DETSCHED_CHECK(counter.Get() == expected);
+  DETSCHED_CHECK(guarded.count() == expected);
   DETSCHED_CHECK(!mutex.IsLocked());
 }
 
 std::vector<Scenario> MutexScenarios() {
-  Options timing = Options::Pct(3, 20'000);
-  timing.early_timeouts = 1;
-  timing.spurious_wakeups = 1;
-  timing.weak_cas_failures = 1;
+  const auto mishaps = [](Options& options) {
+    options.early_timeouts = 1;
+    options.spurious_wakeups = 1;
+    options.weak_cas_failures = 1;
+  };
   Options pair = Options::Exhaustive(4);
   Options trio = Options::Exhaustive(2);
   trio.max_schedules = 400'000;
-  return {
+  std::vector<Scenario> scenarios = {
       {"two_barging", pair, [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 2, 1); }},
       {"two_handing_over", pair, [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 2, 1); }},
       {"three_once_barging", trio, [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 3, 1); }},
       {"three_once_handing_over", trio,
        [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 3, 1); }},
-      {"two_spinning", Options::Pct(3, 10'000), [](Schedule& s) { CountUnderLock<Mutex>(s, 2, 2); }},
-      {"three_barging", Options::Pct(3, 20'000),
-       [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 3, 2); }},
-      {"three_handing_over", Options::Pct(3, 20'000),
-       [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 3, 2); }},
-      {"timed_barging", timing, [](Schedule& s) { TimeOut<Barging>(s); }},
-      {"timed_handing_over", timing, [](Schedule& s) { TimeOut<HandingOver>(s); }},
   };
+  AddSampled(scenarios, "two_spinning", [](Schedule& s) { CountUnderLock<Mutex>(s, 2, 2, Watched::kYes); });
+  AddSampled(scenarios, "three_barging",
+             [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 3, 2, Watched::kYes); });
+  AddSampled(scenarios, "three_handing_over",
+             [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 3, 2, Watched::kYes); });
+  AddSampled(scenarios, "four_barging",
+             [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 4, 1, Watched::kYes); });
+  AddSampled(scenarios, "four_handing_over",
+             [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 4, 1, Watched::kYes); });
+  AddSampled(scenarios, "timed_barging", &TimeOut<Barging>, mishaps);
+  AddSampled(scenarios, "timed_handing_over", &TimeOut<HandingOver>, mishaps);
+  return scenarios;
 }
 
 std::vector<Scenario> RawMutexScenarios() {
-  Options exhaustive = Options::Exhaustive(2);
-  exhaustive.max_schedules = 400'000;
-  return {
-      {"raw_two", exhaustive, [](Schedule& s) { CountUnderLock<RawMutex>(s, 2, 2); }},
-      {"raw_three", Options::Pct(3, 20'000), [](Schedule& s) { CountUnderLock<RawMutex>(s, 3, 2); }},
+  std::vector<Scenario> scenarios = {
+      {"raw_two", Options::Exhaustive(4), [](Schedule& s) { CountUnderLock<RawMutex>(s, 2, 2); }},
+      {"raw_three_once", Options::Exhaustive(3), [](Schedule& s) { CountUnderLock<RawMutex>(s, 3, 1); }},
   };
+  AddSampled(scenarios, "raw_three", [](Schedule& s) { CountUnderLock<RawMutex>(s, 3, 2, Watched::kYes); });
+  AddSampled(scenarios, "raw_four", [](Schedule& s) { CountUnderLock<RawMutex>(s, 4, 1, Watched::kYes); });
+  return scenarios;
 }
 
 TEST(MutexScheduleTest, B001_ExcludesAndForgetsNobody) { ExpectAllHold(MutexScenarios()); }
@@ -122,6 +130,55 @@ TEST(MutexScheduleTest, MutantsAreCaught) {
   for (const char* mutant : {"raw_mutex_slow_lock_forgets_sleepers", "raw_mutex_unlock_forgets_wake"}) {
     ExpectCaught(mutant, RawMutexScenarios());
   }
+}
+
+// A thread that holds the mutex for a while and takes it again at once, for ever. A waiter that sleeps is
+// woken and overtaken until it has waited for a millisecond; the unlock after that hands it the mutex.
+void WaiterBesideARetaker(Schedule& schedule, int64_t hold_time) {
+  // One hold may have begun before, one ends after.
+  const int bound = static_cast<int>(kMutexFairnessLimit / hold_time) + 2;
+  Mutex mutex;
+  bool served = false;  // changed under the mutex
+  int overtaken = 0;
+  detsched::Name(&mutex, "mutex");
+  schedule.Spawn("retaker", [&, bound, hold_time]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    for (int hold = 0; hold < 5 * bound; ++hold) {
+      mutex.Lock();
+      if (served) return mutex.Unlock();
+      // Long enough for the waiter to fall asleep: the mutex is handed to sleepers only.
+      while (ParkingLot::CountParked(&mutex) == 0) YieldCpu();
+      DETSCHED_CHECK(++overtaken <= bound);
+      detsched::AdvanceTime(hold_time);
+      mutex.Unlock();
+    }
+  });
+  schedule.Spawn("waiter", [&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    mutex.Lock();
+    served = true;
+    mutex.Unlock();
+  });
+  schedule.Run();
+  DETSCHED_CHECK(served && !mutex.IsLocked());
+}
+
+std::vector<Scenario> FairnessScenarios() {
+  Options pair = Options::Exhaustive(2);
+  pair.usable_cpus = 1;  // nobody spins
+  pair.max_schedules = 400'000;
+  const auto long_holds = [](Schedule& s) { WaiterBesideARetaker(s, 400 * kNanosPerMicro); };
+  const auto short_holds = [](Schedule& s) { WaiterBesideARetaker(s, 100 * kNanosPerMicro); };
+  return {
+      {"two_holds", pair, long_holds},
+      {"ten_holds", Options::Random(5'000), short_holds},
+      {"ten_holds", Options::Pct(2, 2'000), short_holds},
+      {"ten_holds", Options::Pct(3, 10'000), short_holds},
+  };
+}
+
+TEST(MutexScheduleTest, B004_ASleeperIsOvertakenForAMillisecondAtMost) { ExpectAllHold(FairnessScenarios()); }
+
+TEST(MutexScheduleTest, AMutexThatIsNeverHandedOverIsNoticed) {
+  ExpectCaught("mutex_never_hands_over", FairnessScenarios());
 }
 
 }  // namespace

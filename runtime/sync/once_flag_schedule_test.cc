@@ -1,3 +1,5 @@
+#include <vector>
+
 #include "gtest/gtest.h"
 
 #include "pyrt/runtime/sync/internal/schedule_test_util.h"
@@ -12,17 +14,23 @@ using detsched::Options;
 using detsched::Schedule;
 
 // The first `failures` runs of the callback fail.
-void CallFromAll(Schedule& schedule, int threads, int failures) {
-  static constexpr const char* kNames[] = {"one", "two", "three"};
+void CallFromAll(Schedule& schedule, int threads, int failures, Watched watched = Watched::kNo) {
   OnceFlag flag;
   Plain<int> runs;
   int failed = 0;
+  int running = 0;  // changed between two scheduling points
+  if (watched == Watched::kYes) {
+    schedule.Invariant("one callback at a time, none when it is done",
+                       [&] { return running == 0 || (running == 1 && !flag.IsDone()); });
+  }
   detsched::Name(&flag, "flag");
   for (int i = 0; i < threads; ++i) {
-    schedule.Spawn(kNames[i], [&, failures] {
+    schedule.Spawn(kThreadNames[i], [&, failures] {
       const int result = flag.CallOnce([&] {
+        ++running;
         runs.Set(runs.Get() + 1);  // a race if two run it side by side
         detsched::Point("callback");
+        --running;
         return runs.Get() <= failures ? -1 : 0;
       });
       if (result == 0) {
@@ -38,14 +46,17 @@ void CallFromAll(Schedule& schedule, int threads, int failures) {
 }
 
 std::vector<Scenario> Scenarios() {
-  Options weak = Options::Pct(3, 20'000);
-  weak.weak_cas_failures = 1;
-  return {
+  const auto mishaps = [](Options& options) { options.weak_cas_failures = 1; };
+  std::vector<Scenario> scenarios = {
       {"two", Options::Exhaustive(3), [](Schedule& s) { CallFromAll(s, 2, 0); }},
       {"two_and_a_failure", Options::Exhaustive(3), [](Schedule& s) { CallFromAll(s, 2, 1); }},
       {"three_and_a_failure", Options::Exhaustive(2), [](Schedule& s) { CallFromAll(s, 3, 1); }},
-      {"three_and_two_failures", weak, [](Schedule& s) { CallFromAll(s, 3, 2); }},
   };
+  AddSampled(
+      scenarios, "three_and_two_failures", [](Schedule& s) { CallFromAll(s, 3, 2, Watched::kYes); }, mishaps);
+  AddSampled(
+      scenarios, "four_and_two_failures", [](Schedule& s) { CallFromAll(s, 4, 2, Watched::kYes); }, mishaps);
+  return scenarios;
 }
 
 TEST(OnceFlagScheduleTest, B012_RunsUntilItSucceedsOnce) { ExpectAllHold(Scenarios()); }

@@ -1,3 +1,5 @@
+#include <vector>
+
 #include "gtest/gtest.h"
 
 #include "pyrt/runtime/sync/internal/schedule_test_util.h"
@@ -93,16 +95,19 @@ std::vector<Scenario> Scenarios() {
   timed.max_schedules = 400'000;
   Options interrupted = Options::Exhaustive(2);
   interrupted.max_schedules = 400'000;
-  Options crowd = Options::Pct(3, 20'000);
-  crowd.early_timeouts = 2;
-  crowd.spurious_wakeups = 2;
-  return {
+  const auto mishaps = [](Options& options) {
+    options.early_timeouts = 2;
+    options.spurious_wakeups = 2;
+  };
+  std::vector<Scenario> scenarios = {
       {"change_and_unpark", Options::Exhaustive(3), ChangeUnderTheBucketLock},
       {"change_and_unpark_all", Options::Exhaustive(2), ChangeBeforeUnparkAll},
       {"timed", timed, [](Schedule& s) { ClaimsAndTimeouts(s, 1, 1); }},
       {"interrupted", interrupted, ClaimsAndInterruptions},
-      {"crowd", crowd, [](Schedule& s) { ClaimsAndTimeouts(s, 2, 2); }},
   };
+  AddSampled(
+      scenarios, "crowd", [](Schedule& s) { ClaimsAndTimeouts(s, 2, 2); }, mishaps);
+  return scenarios;
 }
 
 TEST(ParkingLotScheduleTest, B009_ClaimsAreReportedAndNobodyIsForgotten) { ExpectAllHold(Scenarios()); }

@@ -1,6 +1,7 @@
 #include "pyrt/runtime/sync/recursive_mutex.h"
 
 #include "pyrt/runtime/config/check.h"
+#include "pyrt/runtime/sync/platform.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -13,9 +14,10 @@ void RecursiveMutex::ReinitAfterFork(bool owned) {
     mutex_.ReinitAfterForkLocked();
     owner_.store(CurrentThreadIdent(), kRelaxed);
   } else {
+    if (PYRT_MUTANT(recursive_mutex_survives_fork)) return;
     mutex_.ReinitAfterFork();
     owner_.store(0, kRelaxed);
-    level_ = 0;
+    if (!PYRT_MUTANT(recursive_mutex_level_survives_fork)) level_ = 0;
   }
 }
 

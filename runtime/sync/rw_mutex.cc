@@ -23,8 +23,9 @@ uint64_t RwMutex::Sleep(uint64_t bits, const WaitHooks* hooks) {
 void RwMutex::ReadLockSlow(const WaitHooks* hooks) {
   uint64_t bits = bits_.load(kRelaxed);
   for (;;) {
-    const uint64_t blocked_by =
-        PYRT_MUTANT(rw_reader_ignores_writer) ? kHasParked : kWriteLocked | kHasParked;
+    const uint64_t blocked_by = PYRT_MUTANT(rw_reader_ignores_writer)     ? kHasParked
+                                : PYRT_MUTANT(rw_reader_ignores_sleepers) ? kWriteLocked
+                                                                          : kWriteLocked | kHasParked;
     if ((bits & blocked_by) != 0) {
       bits = Sleep(bits, hooks);
     } else if (bits_.compare_exchange_weak(bits, bits + kReader, kAcquire, kRelaxed)) {

@@ -78,6 +78,7 @@ inline constexpr char kUsageEnvironment[] =
     "PYTHON_DISABLE_REMOTE_DEBUG : -X disable-remote-debug\n"
     "PYTHON_FROZEN_MODULES     : -X frozen_modules\n"
     "PYTHON_GIL                : -X gil\n"
+    "PYTHON_LAZY_IMPORTS       : -X lazy_imports\n"
     "PYTHON_PERF_JIT_SUPPORT   : -X perf_jit\n"
     "PYTHON_THREAD_INHERIT_CONTEXT : -X thread_inherit_context\n";
 
@@ -92,6 +93,7 @@ inline constexpr char kUsageXOptions[] =
     "-X gil=0|1: without or with the GIL; 0 in builds that can do without only\n"
     "-X importtime[=1|2]: show how long imports take; 2: also those that were there already\n"
     "-X int_max_str_digits=N: longest int that is converted to or from str, 640 or more; 0: no limit\n"
+    "-X lazy_imports=all|normal: whether every import is lazy, or those that say so\n"
     "-X no_debug_ranges: code objects without columns\n"
     "-X perf: support for Linux perf\n"
     "-X perf_jit: support for Linux perf by a JIT map\n"

@@ -1,11 +1,14 @@
 // Explore(): schedule after schedule until one fails, then a simpler one that fails too, then the report.
 
+#include <alloca.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cinttypes>
 #include <compare>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -120,8 +123,9 @@ std::unique_ptr<Chooser> MakeChooser(const Options& options) {
 
 class Exploration {
  public:
-  Exploration(Engine* engine, const Options& options, const std::function<void(Schedule&)>& body)
-      : engine_(*engine), options_(options), body_([&body] {
+  Exploration(Engine* engine, const Options& options, bool stop_at_divergence,
+              const std::function<void(Schedule&)>& body)
+      : engine_(*engine), options_(options), stop_at_divergence_(stop_at_divergence), body_([&body] {
           Schedule schedule;
           body(schedule);
         }) {}
@@ -187,6 +191,7 @@ class Exploration {
         return;
       }
       if (result_.schedules >= options_.max_schedules) return;
+      if (stop_at_divergence_ && result_.diverged != 0) return;
     }
   }
 
@@ -275,6 +280,7 @@ class Exploration {
 
   Engine& engine_;
   const Options& options_;
+  const bool stop_at_divergence_;
   const std::function<void()> body_;
   Result result_;
   std::vector<uint8_t> choices_;
@@ -283,13 +289,14 @@ class Exploration {
   int shrink_runs_ = 0;
 };
 
-Result ExploreHere(const Options& options, const std::function<void(Schedule&)>& body,
+Result ExploreHere(const Options& options, bool stop_at_divergence,
+                   const std::function<void(Schedule&)>& body,
                    const std::function<void(const Result&)>& died) {
   // The engine stays for the next exploration, with its stacks and tables.
   static Engine* const engine = new Engine;
   engine->set_options(options);
   const FatalInterceptor previous = SetFatalInterceptor(&InterceptFatal);
-  Result result = Exploration(engine, options, body).Run(died);
+  Result result = Exploration(engine, options, stop_at_divergence, body).Run(died);
   SetFatalInterceptor(previous);
   return result;
 }
@@ -312,13 +319,32 @@ struct Totals {
   uint64_t schedules = 0, steps = 0, explorations = 0, complete = 0;
 };
 
-Result ExploreHereOrIsolated(const Options& options, const std::function<void(Schedule&)>& body) {
+Result ExploreHereOrIsolated(const Options& options, bool stop_at_divergence,
+                             const std::function<void(Schedule&)>& body) {
   if (options.isolate) {
     return internal::RunIsolated([&](const std::function<void(const Result&)>& report) {
-      report(ExploreHere(options, body, report));
+      report(ExploreHere(options, stop_at_divergence, body, report));
     });
   }
-  return ExploreHere(options, body, [](const Result& result) { std::fputs(result.report.c_str(), stderr); });
+  return ExploreHere(options, stop_at_divergence, body,
+                     [](const Result& result) { std::fputs(result.report.c_str(), stderr); });
+}
+
+// Fibers sleep at addresses, on the heap often, that are others in each schedule. Where two share a bucket of the parking
+// lot in some schedules only, the same choices do not lead to the same steps, and nothing is complete. Elsewhere in memory
+// they have buckets of their own: an exhaustive search that meets this begins again with stack and heap displaced.
+constexpr int kPlaces = 5;
+
+__attribute__((noinline)) Result ExploreAt(int place, const Options& options,
+                                           const std::function<void(Schedule&)>& body) {
+  const size_t bytes = static_cast<size_t>(place) * 208;
+  std::memset(alloca(bytes + 1), 0, bytes + 1);
+  std::vector<std::unique_ptr<char[]>> kept;
+  for (size_t i = 0; i < static_cast<size_t>(place) * 512; ++i) {
+    kept.push_back(std::make_unique<char[]>(16 + i % 64 * 16));
+  }
+  const bool last = options.strategy != Strategy::kExhaustive || place + 1 == kPlaces;
+  return ExploreHereOrIsolated(options, /*stop_at_divergence=*/!last, body);
 }
 
 }  // namespace
@@ -326,7 +352,12 @@ Result ExploreHereOrIsolated(const Options& options, const std::function<void(Sc
 Result Explore(const Options& options, const std::function<void(Schedule&)>& body) {
   PYRT_CHECK(internal::engine == nullptr, "detsched::Explore", "called from within a schedule");
   static Totals totals;
-  Result result = ExploreHereOrIsolated(WithEnvironment(options), body);
+  const Options effective = WithEnvironment(options);
+  Result result;
+  for (int place = 0; place < kPlaces; ++place) {
+    result = ExploreAt(place, effective, body);
+    if (!result.ok() || result.diverged == 0) break;
+  }
   totals.Add(result);
   return result;
 }

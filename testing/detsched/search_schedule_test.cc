@@ -369,6 +369,23 @@ TEST(SearchScheduleTest, ABodyThatDoesNotRepeatIsNoticed) {
   EXPECT_FALSE(result.complete);
 }
 
+// As where two addresses share a bucket of the parking lot by chance, in some schedules.
+TEST(SearchScheduleTest, ASearchThatDoesNotRepeatBeginsAgain) {
+  int calls = 0;
+  const Result result = Explore(Options::Exhaustive(2), [&](Schedule& s) {
+    Atomic<uint32_t> word{0};
+    const int steps = ++calls < 6 ? calls % 3 + 1 : 2;
+    for (const char* name : {"a", "b"}) {
+      s.Spawn(name, [&, steps] {
+        for (int i = 0; i < steps; ++i) word.fetch_add(1, kRelaxed);
+      });
+    }
+    s.Run();
+  });
+  EXPECT_EQ(result.diverged, 0u);
+  EXPECT_TRUE(result.complete);
+}
+
 TEST(SearchScheduleTest, AMalformedTraceIsRefused) {
   EXPECT_DEATH(Explore(Options::Replay("1:x"), DepthThree), "'1:x' is not a trace");
 }

@@ -51,6 +51,8 @@ class Versions {
   Ref<Version> Next(int name) { return MakeRef<Version>(name, current_[name] = ++last_[name]); }
   void Remove(int name) { current_[name] = 0; }
   bool Present(int name) const { return current_[name] != 0; }
+  // What Next or Remove said last; 0: removed.
+  int Current(int name) const { return current_[name]; }
   int Count() const {
     int count = 0;
     for (const int number : current_) count += number != 0;

@@ -111,24 +111,6 @@ bool Move(Atomic<uint32_t>& word, uint32_t from, uint32_t to) {
   return word.compare_exchange_strong(from, to, kAcqRel, kRelaxed);
 }
 
-TEST(LitmusTest, AttachAgainstStop) {
-  const Outcomes outcomes =
-      litmus::Run<Pair>([](Pair& state) { state.first = Move(state.x, kDetachedWord, kAttachedWord); },
-                        [](Pair& state) {
-                          if (!Move(state.x, kDetachedWord, kSuspendedWord)) {
-                            state.y.fetch_or(1, kAcqRel);
-                            state.second = 1;  // has left a token
-                          }
-                        },
-                        [](const Pair& state) {
-                          return std::string(state.first ? "attached" : "not attached") +
-                                 (state.second ? ", token" : ", suspended");
-                        });
-  Report(outcomes);
-  EXPECT_EQ(outcomes["attached, suspended"], 0u);
-  EXPECT_EQ(outcomes["not attached, token"], 0u);
-}
-
 struct Detaching : Pair {
   Detaching() { x.store(kAttachedWord, kRelaxed); }
 };
@@ -154,9 +136,16 @@ TEST(LitmusTest, DetachAgainstStop) {
         static constexpr const char* kLooks[] = {"never", "first look", "after the fence"};
         return std::string(state.first ? "token seen" : "token missed") +
                ", suspended: " + kLooks[state.second];
+      },
+      // A thread sanitizer's fences are read-modify-writes: nothing is left for the second look to find.
+      [](const Outcomes& so_far) {
+        return kTsan || litmus::Cpus().size() < 2 || so_far["token missed, suspended: after the fence"] > 0;
       });
   Report(outcomes);
   EXPECT_EQ(outcomes["token missed, suspended: never"], 0u);
+  if (!kTsan && litmus::Cpus().size() > 1) {
+    EXPECT_GT(outcomes["token missed, suspended: after the fence"], 0u) << "the fence was not needed";
+  }
 }
 
 // ---- EvalBreaker: who clears the bit and then looks at the data misses nothing.
@@ -180,9 +169,13 @@ TEST(LitmusTest, PublishAgainstClear) {
       [](const Published& state) {
         const bool set = state.breaker.IsSet(BreakerEvent::kCallsToDo);
         return std::string(set ? "bit set" : "bit clear") + (state.seen ? ", data seen" : ", data missed");
-      });
+      },
+      [](const Outcomes& so_far) { return litmus::Cpus().size() < 2 || so_far["bit set, data seen"] > 0; });
   Report(outcomes);
   EXPECT_EQ(outcomes["bit clear, data missed"], 0u);
+  if (litmus::Cpus().size() > 1) {
+    EXPECT_GT(outcomes["bit set, data seen"], 0u) << "the two never met";
+  }
 }
 
 // ---- The shipping Gil: a biased take against the thread that revokes the bias.
@@ -192,50 +185,64 @@ struct BiasState {
     Atomic<uintptr_t> word{0};
     GilHolder holder{&word, 1};
   };
+  // How often the biased thread takes the GIL, around the one take that revokes the bias.
+  static constexpr uint32_t kTakes = 256;
+
   Gil gil{/*enabled=*/true};
   alignas(128) Thread threads[2];
   alignas(128) Atomic<uint32_t> inside{0};
   uint32_t saw[2] = {0, 0};
-  uint32_t order[2] = {0, 0};
-  uint32_t next = 0;  // guarded by the GIL
+  uint32_t next = 0;     // guarded by the GIL
+  uint32_t revoked = 0;  // before which take
   bool biased = false;
 
   BiasState() {
     // The first thread earns the bias: 4096 takes in a row.
-    for (int i = 0; i < 5000 && gil.Stats().bias_grants == 0; i += 100) {
-      for (int j = 0; j < 100; ++j) Use(0, false);
+    for (int i = 0; i < 5000 && !biased; i += 512) {
+      for (int j = 0; j < 512; ++j) {
+        if (gil.Take(threads[0].holder) == Gil::TakeResult::kTaken) gil.Drop(threads[0].holder);
+      }
+      biased = gil.Stats().bias_grants != 0;
     }
-    biased = gil.Stats().bias_grants != 0;
   }
   ~BiasState() {
     for (Thread& thread : threads) gil.Forget(thread.holder);
   }
-  void Use(int self, bool look) {
+  void Use(int self) {
     if (gil.Take(threads[self].holder) != Gil::TakeResult::kTaken) return;
-    if (look) {
-      saw[self] += inside.fetch_add(1, kRelaxed);
-      order[self] = ++next;
-      saw[self] += inside.fetch_sub(1, kRelaxed) - 1;
-    }
+    saw[self] += inside.fetch_add(1, kRelaxed);
+    if (self == 1) revoked = next;
+    ++next;
+    saw[self] += inside.fetch_sub(1, kRelaxed) - 1;
     gil.Drop(threads[self].holder);
   }
 };
 
 TEST(LitmusTest, BiasedTakeAgainstRevocation) {
+  const auto in_the_middle = [](const Outcomes& so_far) {
+    return litmus::Cpus().size() < 2 || so_far["in the middle"] > 0;
+  };
   const Outcomes outcomes = litmus::Run<BiasState, 64>(
-      [](BiasState& state) { state.Use(0, true); }, [](BiasState& state) { state.Use(1, true); },
+      [](BiasState& state) {
+        for (uint32_t i = 0; i < BiasState::kTakes; ++i) state.Use(0);
+      },
+      [](BiasState& state) { state.Use(1); },
       [](const BiasState& state) -> std::string {
         if (!state.biased) return "no bias";
         if (state.saw[0] != 0 || state.saw[1] != 0) return "both inside";
+        if (state.next != BiasState::kTakes + 1) return "a take was lost";
         if (state.gil.locked()) return "still held";
         if (state.gil.Stats().waiting != 0) return "somebody waits";
-        return state.order[0] < state.order[1] ? "the biased thread first" : "the revoker first";
-      });
+        if (state.revoked == 0) return "the revoker first";
+        return state.revoked == BiasState::kTakes ? "the revoker last" : "in the middle";
+      },
+      in_the_middle);
   Report(outcomes);
-  EXPECT_EQ(outcomes["no bias"], 0u);
-  EXPECT_EQ(outcomes["both inside"], 0u);
-  EXPECT_EQ(outcomes["still held"], 0u);
-  EXPECT_EQ(outcomes["somebody waits"], 0u);
+  for (const char* const never :
+       {"no bias", "both inside", "a take was lost", "still held", "somebody waits"}) {
+    EXPECT_EQ(outcomes[never], 0u) << never;
+  }
+  EXPECT_TRUE(in_the_middle(outcomes)) << "the two never met";
 }
 
 }  // namespace

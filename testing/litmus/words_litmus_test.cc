@@ -2,6 +2,9 @@
 // against a stop of its interpreter and against the stop of everything that a fork makes, and a pending call against
 // the thread that handles calls. A lost wake-up shows as a test that does not end.
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <iostream>
 #include <string>
 
@@ -100,6 +103,42 @@ void StopAgainstUse(bool global) {
 TEST(LitmusWordsTest, B055_AttachAndDetachAgainstTheStopOfAnInterpreter) { StopAgainstUse(false); }
 TEST(LitmusWordsTest, B029_AttachAndDetachAgainstTheStopOfAFork) { StopAgainstUse(true); }
 
+// The child has all that the thread did while it was attached, or nothing.
+TEST(LitmusWordsTest, B029_AChildSeesNoHalfOfWhatAnAttachedThreadDid) {
+  if constexpr (kGilEnabled) GTEST_SKIP() << "a stop is empty with the GIL";
+  const auto both = [](const Outcomes& so_far) {
+    return litmus::Cpus().size() < 2 ||
+           (so_far["forked before it attached"] > 0 && so_far["forked after it detached"] > 0);
+  };
+  const Outcomes outcomes = litmus::Run<Stopped, 16>(
+      [](Stopped& state) { state.Use(); },
+      [](Stopped& state) {
+        StopTheWorld stop(state.registry);
+        stop.Stop();
+        const pid_t child = ForkProcess();
+        if (child == 0) ::_exit(static_cast<int>(state.Look()));
+        stop.Start();
+        int status = 0;
+        state.first_look = child > 0 && ::waitpid(child, &status, 0) == child && WIFEXITED(status)
+                               ? static_cast<uint32_t>(WEXITSTATUS(status))
+                               : 77;
+      },
+      [](const Stopped& state) -> std::string {
+        switch (state.first_look) {
+          case 0:
+            return "forked before it attached";
+          case 2:
+            return "forked after it detached";
+          default:
+            return "half of its work seen, or no child: " + std::to_string(state.first_look);
+        }
+      },
+      both);
+  Report(outcomes);
+  EXPECT_EQ(outcomes["forked before it attached"] + outcomes["forked after it detached"], outcomes.states);
+  EXPECT_TRUE(both(outcomes)) << "the two never met";
+}
+
 // ---- PendingCalls: Add publishes a call and raises the bit, Run clears the bit and takes what there is.
 
 struct Calls {
@@ -127,9 +166,15 @@ TEST(LitmusWordsTest, B084_AddAgainstRun) {
         const bool raised = state.breaker.IsSet(BreakerEvent::kCallsToDo);
         if (state.ran == 2) return raised ? "both ran, another look" : "both ran";
         return raised ? "one ran, the other waits with its bit" : "one ran, the other is lost";
+      },
+      [](const Outcomes& so_far) {
+        return litmus::Cpus().size() < 2 || so_far["one ran, the other waits with its bit"] > 0;
       });
   Report(outcomes);
   EXPECT_EQ(outcomes["one ran, the other is lost"], 0u);
+  if (litmus::Cpus().size() > 1) {
+    EXPECT_GT(outcomes["one ran, the other waits with its bit"], 0u) << "the two never met";
+  }
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
  * Time: the interval of the waiter that keeps time may be over whenever a holder is at work, and never while nobody is, or
  * in the scenarios of exit after the order. So a wake-up that is lost shows as a deadlock and is not repaired by the timer.
  *
- * Not here: spinning (a spinner is a waiter that happens to look), the interactive policy, hooks, the enable counter.
+ * Not here: spinning (a spinner is a waiter that happens to look), the interactive policy, hooks.
  *
  *   spin -a -DWORKERS gil.pml && gcc -O2 -DSAFETY -o pan pan.c && ./pan -m100000
  *
@@ -16,12 +16,17 @@
  *   BUSY      thread 0 holds until it is asked, the others come
  *   EXIT      thread 0 makes thread 1 leave, and may wait for it with the GIL in its hands
  *   EXIT_FROM_OUTSIDE   the same without the GIL
+ *   FINAL     thread 0 drops for the last time; who holds the GIL after it frees what is thread 0's
+ *   SWITCH    the GIL-disabled build (GRANTS=0): thread 0 switches the GIL off under the others, and perhaps on again
  * With N=3 there is one more worker. GRANTS says how often the bias is granted at most.
  *
  * Mistakes, each of which must be found; names as in the sources (PYRT_MUTANT), 96387 and 36475 are CPython's:
  *   BUG_PARK_WITHOUT_FENCE      BUG_REVOKE_WITHOUT_FENCE    BUG_DROP_IGNORES_WAITERS    BUG_CONVERSION_OVERLOOKED
  *   BUG_LEAVER_SWALLOWS_WAKE    BUG_96387                   BUG_EXIT_DOES_NOT_WAKE      BUG_EXIT_KEEPS_BIAS
  *   BUG_HANDOFF_FREES_THE_WORD  BUG_YIELD_DOES_NOT_QUEUE    BUG_36475
+ *   BUG_104341  a final drop clears its request after it has let go
+ *   BUG_GI_33   switching off wakes one waiter only (the first correction of gh-118727)
+ *   BUG_118727  whoever attached while the GIL was off drops it because it is on meanwhile
  *   BUG_BIAS_FOR_THE_EXITING (this model found it in pyrt)
  * And FULL_FENCES, which is no mistake: no membarrier, so that Light() is a fence and Heavy() flushes its caller only. */
 
@@ -46,6 +51,7 @@
 /* signal */
 #define GRANTED 1
 #define LOOK_AGAIN 2
+#define DISABLED 3
 
 /* result of Take and Yield */
 #define TAKEN 1
@@ -80,6 +86,8 @@ byte inside;        /* threads that believe that they hold the GIL */
 byte grants;        /* of the bias, so that there is an end */
 bool closing;       /* thread 1 was told to exit */
 bool left;          /* thread 1 has */
+bool freed;         /* what was thread 0's */
+bool on = true;            /* the GIL-disabled build: the GIL is */
 byte asker[N] = NOBODY;
 
 #define MyHold(t) (pending[t] == HOLD_BIASED -> BIASED : (pending[t] == HOLD_NONE -> NONE : hold[t]))
@@ -165,7 +173,7 @@ inline Dequeue(t) {
   waiting = queued
 }
 
-inline Notify(t, what) { signal[t] = (signal[t] == GRANTED -> GRANTED : what) }
+inline Notify(t, what) { signal[t] = (signal[t] == GRANTED || signal[t] == DISABLED -> signal[t] : what) }
 
 inline HandOff() {
 #ifdef BUG_HANDOFF_FREES_THE_WORD
@@ -236,6 +244,8 @@ inline Enter() { atomic { inside++; assert(inside == 1) } }
 #define MAIN 2     /* holds the GIL from the start, tells thread 1 to exit, and may wait for that before it drops */
 #define DAEMON 3   /* takes and drops until it must exit */
 #define OUTSIDER 4 /* tells thread 1 to exit without holding the GIL */
+#define LAST 5     /* holds the GIL from the start, drops it for the last time */
+#define SWITCHER 6 /* holds the GIL from the start, switches it off, and perhaps on again */
 
 proctype Thread(byte me; byte role) {
   byte other, at, who, takes;
@@ -245,10 +255,20 @@ proctype Thread(byte me; byte role) {
   :: role == HOLDER -> Enter(); goto hold_until_asked
   :: role == MAIN -> goto taken
   :: role == OUTSIDER -> goto request_exit
+  :: role == LAST -> Enter(); inside--; goto drop_slow
+#ifdef SWITCH
+  :: role == SWITCHER -> Enter(); inside--; goto switch_off
+#endif
   :: else
   fi;
 
 take:
+#ifdef SWITCH
+  if
+  :: !on -> goto without
+  :: else
+  fi;
+#endif
   if
   :: bias == me ->
      Store(me, HOLD_BIASED);
@@ -291,6 +311,12 @@ take:
 
 take_slow:
   Lock(me);
+#ifdef SWITCH
+  if
+  :: !on -> Unlock(me); goto without
+  :: else
+  fi;
+#endif
 #ifndef BUG_CONVERSION_OVERLOOKED
   if
   :: converted[me] -> converted[me] = false; Unlock(me); goto acquired
@@ -312,6 +338,7 @@ take_slow:
 wait:   /* with the lock and a place in the queue */
   if
   :: signal[me] == GRANTED -> Unlock(me); goto acquired
+  :: signal[me] == DISABLED -> Unlock(me); goto without
   :: else -> signal[me] = NONE
   fi;
   if
@@ -358,6 +385,7 @@ wait:   /* with the lock and a place in the queue */
        overdue[me] = false;
        if
        :: last_holder != NOBODY && word == HELD ->
+          assert(last_holder != 0 || !freed);
           request[last_holder] = true; asker[last_holder] = me; asked[me] = true
        :: else
        fi
@@ -383,12 +411,13 @@ wait:   /* with the lock and a place in the queue */
   fi;
   if
   :: signal[me] == GRANTED -> timed_out = false; goto acquired
+  :: signal[me] == DISABLED -> timed_out = false; goto without
   :: else
   fi;
   Lock(me);
   d_step {
     if
-    :: timed_out && signal[me] != GRANTED && queue[queued - 1] == me ->
+    :: timed_out && signal[me] != GRANTED && signal[me] != DISABLED && queue[queued - 1] == me ->
        overdue[queue[0]] = true;
        if
        :: queue[0] != me -> Notify(queue[0], LOOK_AGAIN)
@@ -417,6 +446,9 @@ taken:
   assert(role != DAEMON || !closing);   /* it was set by a holder */
 #endif
   Enter();
+#ifdef FINAL
+  freed = true;
+#endif
   if
   :: role == MAIN && !closing -> goto request_exit
   :: role == MAIN && closing -> goto closing_time
@@ -526,11 +558,57 @@ release:   /* ReleaseOrHandOff */
      Notify(queue[0], LOOK_AGAIN)
   fi;
   was_asked = false;
+  d_step {
+    if
+    :: role == LAST && last_holder == me -> last_holder = NOBODY
+    :: else
+    fi
+  };
   Unlock(me);
+  if
+  :: role == LAST ->
+#ifdef BUG_104341
+     assert(!freed);
+     request[me] = false;
+#endif
+     goto done
+  :: else
+  fi;
   if
   :: leaving -> goto must_exit
   :: else
   fi;
+
+  goto dropped;
+
+#ifdef SWITCH
+switch_off:
+  Lock(me);
+  d_step { on = false; hold[me] = NONE; request[me] = false };
+  do
+  :: queued != 0 ->
+     d_step { who = queue[0]; Dequeue(who); Notify(who, DISABLED); who = 0 };
+#ifdef BUG_GI_33
+     break
+#endif
+  :: queued == 0 -> break
+  od;
+  word = FREE;
+  Unlock(me);
+  if
+  :: on = true; goto take      /* in a stopped world */
+  :: goto done
+  fi;
+#endif
+
+without:   /* attached, and does not hold the GIL */
+#ifdef BUG_118727
+  if
+  :: on -> word = FREE
+  :: else
+  fi;
+#endif
+  goto dropped;
 
 dropped:
   takes++;
@@ -610,6 +688,18 @@ init {
     last_holder = 0;
     run Thread(0, MAIN);
     run Thread(1, DAEMON);
+#elif defined(FINAL)
+    word = HELD;
+    hold[0] = PLAIN;
+    last_holder = 0;
+    run Thread(0, LAST);
+    run Thread(1, WORKER);
+#elif defined(SWITCH)
+    word = HELD;
+    hold[0] = PLAIN;
+    last_holder = 0;
+    run Thread(0, SWITCHER);
+    run Thread(1, WORKER);
 #elif defined(EXIT_FROM_OUTSIDE)
     run Thread(0, OUTSIDER);
     run Thread(1, DAEMON);

@@ -12,6 +12,7 @@ model="$(realpath "$1")"
 table="$2"
 
 if ! command -v spin >/dev/null; then
+  [[ -z "${PYRT_REQUIRE_SPIN:-}" ]] || { echo "spin is not installed, and PYRT_REQUIRE_SPIN is set"; exit 1; }
   echo "SKIPPED: spin is not installed (apt-get install spin); nothing was verified"
   exit 0
 fi

@@ -4,7 +4,8 @@
  * anybody's AsymmetricFence::Heavy().
  *
  * Each thread attaches, works and detaches; by its role it also stops the world (attached or not), forks while the world
- * is stopped, deletes its state, or is born meanwhile. In the forked child the others are gone in mid-step and what they
+ * is stopped, deletes its state, is born meanwhile, lets nobody attach any more, or stops inside a critical section whose
+ * mutex is handed over to those who wait for it. In the forked child the others are gone in mid-step and what they
  * locked stays locked; the child stops the world once more and ends.
  *
  * Mistakes, each of which must be found; names as in the sources where they have a PYRT_MUTANT:
@@ -15,6 +16,8 @@
  *   BUG_112275  the child inherits the head lock
  *   BUG_NEWBORN a state that is born during a stop may attach
  *   BUG_DETACHED_MEANWHILE  a thread that detaches between the stopper's two looks gets no token, and attaches again
+ *   BUG_133130  the turn to stop is handed to a thread that has to attach first, and hangs there
+ *   BUG_148953  a section is left for the stop and entered again in the stopped world, whose threads may own its mutex
  *   BUG_COUNTED_TWICE  a look that finds a thread detached counts it without taking its token
  */
 
@@ -38,6 +41,14 @@ bool pending[N];     /* a store of DETACHED that the others may not see */
 bool listed[N];
 bool head_lock, mutex, requested;
 byte counter;
+bool closing;            /* nobody attaches any more */
+byte closer = NOBODY;    /* but this one */
+byte section = NOBODY;   /* who owns the critical section's mutex */
+bool queued[N];          /* who waits for it */
+#ifdef BUG_133130
+bool wants_turn[N];
+byte turn = NOBODY;
+#endif
 
 bool stopped;        /* ghost: the stopper says so */
 byte stopper = NOBODY;
@@ -95,14 +106,16 @@ inline Acknowledge(n) { atomic { assert(counter >= (n)); counter = counter - (n)
 
 inline Attach(me) {
   do
-  :: atomic { (pending[me] || word[me] == DETACHED || word[me] == DETACHED_WAITING) ->
+  :: closing && closer != me -> goto gone
+  :: atomic { (!closing || closer == me) &&
+              (pending[me] || word[me] == DETACHED || word[me] == DETACHED_WAITING) ->
        pending[me] = false;
        word[me] = ATTACHED; bypassed[me] = 0;
        assert(!stopped || stopper == me);
        running++ };
      break
   :: atomic { !pending[me] && word[me] == SUSPENDED -> word[me] = SUSPENDED_WAITING };
-     word[me] != SUSPENDED_WAITING
+     word[me] != SUSPENDED_WAITING || (closing && closer != me)
   od
 }
 
@@ -125,6 +138,30 @@ inline Detach(me) {
 #else
   skip
 #endif
+}
+
+/* --- The mutex of a critical section: who waits is detached, and may be given it meanwhile. */
+
+inline EnterSection(me) {
+  do
+  :: atomic { section == NOBODY -> section = me };
+     break
+  :: atomic { section != NOBODY && section != me -> queued[me] = true };
+     Detach(me);
+     section == NOBODY || section == me;
+     queued[me] = false;
+     Attach(me)
+  :: section == me -> break
+  od
+}
+
+inline LeaveSection(me) {
+  atomic {
+    if
+    :: queued[1 - me] -> section = 1 - me
+    :: section = NOBODY
+    fi
+  }
 }
 
 /* --- Stop and start. `t` runs over the others. */
@@ -188,16 +225,39 @@ inline LookAgain() {
 
 inline Stop() {
   /* The stopper's turn; an attached one detaches while it waits. */
+#ifdef BUG_148953
+  if
+  :: inside -> LeaveSection(me)
+  :: else
+  fi;
+#endif
   do
   :: atomic { !mutex -> mutex = true };
      break
   :: mutex && attached ->
-#ifndef BUG_118332
+#if defined(BUG_118332)
+     !mutex
+#elif defined(BUG_133130)
+     atomic { wants_turn[me] = true };
+     Detach(me);
+     atomic { turn == me || !mutex -> wants_turn[me] = false };
+     Attach(me);
+     if
+     :: turn == me -> turn = NOBODY; break
+     :: else
+     fi
+#else
+     if
+     :: inside -> LeaveSection(me)      /* a detached thread is in no section */
+     :: else
+     fi;
      Detach(me);
      !mutex;
-     Attach(me)
-#else
-     !mutex
+     Attach(me);
+     if
+     :: inside -> EnterSection(me)
+     :: else
+     fi
 #endif
   :: mutex && !attached -> !mutex
   od;
@@ -222,7 +282,13 @@ inline Stop() {
     assert(running == attached);
     stopper = me;
     stopped = true
-  }
+  };
+#ifdef BUG_148953
+  if
+  :: inside -> section == NOBODY || section == me; section = me
+  :: else
+  fi
+#endif
 }
 
 inline LetGo() {
@@ -248,7 +314,16 @@ inline Start() {
   d_step { stopped = false; stopper = NOBODY; requested = false };
   EachOther(me, LetGo());
   Unlock(head_lock);
+#ifdef BUG_133130
+  atomic {
+    if
+    :: wants_turn[1 - me] -> turn = 1 - me
+    :: !wants_turn[1 - me] -> mutex = false
+    fi
+  }
+#else
   Unlock(mutex)
+#endif
 }
 
 /* --- The threads. */
@@ -259,10 +334,13 @@ inline Start() {
 #define FORKER 3           /* attached, forks in a stopped world */
 #define LEAVER 4           /* deletes its state while it is attached */
 #define NEWBORN 5          /* creates its state first */
+#define FINALIZER 6        /* lets nobody attach any more, and stops once more after that */
+#define SECTION 7          /* stops inside a critical section */
+#define VISITOR 8          /* in the same critical section */
 
 proctype Thread(byte me; byte role) {
   byte at, t, outstanding, found;
-  bool ok, attached;
+  bool ok, attached, inside;
   {
     if
     :: role == NEWBORN ->
@@ -281,20 +359,35 @@ proctype Thread(byte me; byte role) {
     :: else
     fi;
     if
-    :: please_stop[me] && attached ->
+    :: role == SECTION || role == VISITOR -> EnterSection(me); inside = true
+    :: else
+    fi;
+    if
+    :: please_stop[me] && attached && !inside ->
        please_stop[me] = false;
        Detach(me);
        Attach(me)
-    :: role == STOPPER || role == OUTSIDER || role == FORKER ->
+    :: role == STOPPER || role == OUTSIDER || role == FORKER || role == FINALIZER || role == SECTION ->
        Stop();
        if
        :: role == FORKER -> atomic { survivor = me; forked = true }
+       :: role == FINALIZER ->
+          d_step {                       /* off the list with their states, in one step */
+            closer = me;
+            closing = true;
+            t = 0;
+            do
+            :: t < N -> listed[t] = t == me; t++
+            :: else -> break
+            od;
+            t = 0
+          }
        :: else
        fi;
        assert(stopped && running == attached);
        Start();
        if
-       :: role == OUTSIDER -> Stop(); Start()
+       :: role == OUTSIDER || role == FINALIZER -> Stop(); Start()
        :: else
        fi
     :: role == LEAVER ->
@@ -310,7 +403,11 @@ proctype Thread(byte me; byte role) {
 #endif
        Unlock(head_lock);
        goto gone
-    :: role == PLAIN || role == NEWBORN
+    :: role == PLAIN || role == NEWBORN || role == VISITOR
+    fi;
+    if
+    :: inside -> LeaveSection(me); inside = false
+    :: else
     fi;
     if
     :: attached -> Detach(me); attached = false
@@ -329,7 +426,7 @@ active proctype Registrar() {
 /* The child's only thread. The parent's part of it goes nowhere else in this model. */
 active proctype Child() {
   byte me, t, at, outstanding, found;
-  bool ok, attached;
+  bool ok, attached, inside;
 end:
   forked;
   me = survivor;
@@ -339,6 +436,7 @@ end:
     head_lock = false;
 #endif
     mutex = false;
+    section = NOBODY;
     requested = false;
     counter = 0;
     stopped = false;
@@ -358,7 +456,9 @@ end:
     t = 0
   };
   Stop();
-  Start()
+  Start();
+gone:
+  skip
 }
 
 /* A store becomes visible when the processor likes. */

@@ -1,22 +1,28 @@
 // Memory that runs out at every k-th allocation, for every k: each operation is tried with its first allocation failing,
-// then its second, until it needs no more. After each failure nothing is left behind (no block, no entry of any list),
+// then its second, until it needs no more; and again with none succeeding after the k-th. After each failure nothing is left behind (no block, no entry of any list),
 // and the operation succeeds when it is tried again.
 //
 // pyrt's own containers throw std::bad_alloc, what is made one at a time returns a status or null: both count as a
 // failure.
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 
 #include "pyrt/interp/interpreter_registry.h"
+#include "pyrt/runtime/fork.h"
 #include "pyrt/runtime/import_subsystem.h"
 #include "pyrt/runtime/object/containers.h"
 #include "pyrt/runtime/object/error.h"
@@ -26,11 +32,13 @@
 #include "pyrt/runtime/thread.h"
 #include "pyrt/sys/audit.h"
 #include "pyrt/sys/sys_dict.h"
+#include "pyrt/tstate/gil_state.h"
 
 namespace {
 
-// Of the calling thread. `countdown` allocations succeed, the one after them fails, once.
+// Of the calling thread. `countdown` allocations succeed; the one after them fails, and with `for_good` all that follow.
 thread_local int64_t countdown = -1;
+thread_local bool for_good = false;
 thread_local int64_t living = 0;
 thread_local uint64_t failed = 0;
 
@@ -49,6 +57,7 @@ void* Allocate(size_t size, size_t alignment) {
   Trace();
   if (countdown >= 0 && countdown-- == 0) {
     ++failed;
+    if (for_good) countdown = 0;
     return nullptr;
   }
   void* memory = nullptr;
@@ -113,8 +122,8 @@ struct Operation {
   bool counts_blocks = true;
 };
 
-void FailEverywhere(const Operation& operation) {
-  SCOPED_TRACE(operation.name);
+void FailEverywhere(const Operation& operation, bool no_more = false) {
+  SCOPED_TRACE(std::string(operation.name) + (no_more ? ", and no more" : ""));
   // Twice in peace: singletons, caches and lazily made tables exist afterwards.
   for (int i = 0; i < 2; ++i) {
     ASSERT_TRUE(operation.attempt());
@@ -126,6 +135,7 @@ void FailEverywhere(const Operation& operation) {
     const int64_t entries = operation.entries();
     const int64_t before = living;
     const uint64_t failures = failed;
+    for_good = no_more;
     countdown = k;
     bool done = false;
     try {
@@ -133,6 +143,7 @@ void FailEverywhere(const Operation& operation) {
     } catch (const std::bad_alloc&) {
     }
     countdown = -1;
+    for_good = false;
     short_of_memory = failed != failures;
     if (done) {
       operation.undo();  // an allocation that it could do without
@@ -149,7 +160,14 @@ void FailEverywhere(const Operation& operation) {
     if (::testing::Test::HasFailure()) return;
   }
   std::cout << operation.name << ": " << k - 1 << " allocations" << std::endl;
+  if (!no_more) FailEverywhere(operation, /*no_more=*/true);
 }
+
+// The block that the registry keeps for the next thread state is given up, before and after.
+struct NoSpareState {
+  NoSpareState() { ThreadRegistry::SetAllocator(nullptr); }
+  ~NoSpareState() { ThreadRegistry::SetAllocator(nullptr); }
+};
 
 // ---- Below the runtime: a registry of one's own
 
@@ -276,6 +294,40 @@ TEST_F(InterpreterAllocationTest, AuditHooks) {
                   .entries = [&] { return static_cast<int64_t>(auditor.own_hooks()); }});
 }
 
+TEST_F(InterpreterAllocationTest, AuditEvents) {
+  NativeAuditHooks native;
+  static int seen;
+  const auto hook = [](std::string_view, const Ref<Tuple>&, void*) {
+    ++seen;
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(native.Add(hook, nullptr, nullptr).value());
+  Auditor auditor(native);
+  FailEverywhere({.name = "audit event",
+                  .attempt =
+                      [&] {
+                        seen = 0;
+                        const bool raised =
+                            auditor
+                                .Audit("event", "s(iO)[z]", "a text for which no small string is enough",
+                                       12345, None().get(), "another one of these texts, which are long")
+                                .ok();
+                        EXPECT_EQ(seen, raised ? 1 : 0);
+                        return raised;
+                      },
+                  .undo = [] {}});
+}
+
+TEST_F(InterpreterAllocationTest, AsyncExceptions) {
+  FailEverywhere({.name = "asynchronous exception",
+                  .attempt =
+                      [&] {
+                        return main_->threads().SetAsyncException(
+                                   CurrentThreadIdent(), Error::New(ErrorType::ValueError(), "x")) == 1;
+                      },
+                  .undo = [&] { main_->threads().SetAsyncException(CurrentThreadIdent(), nullptr); }});
+}
+
 TEST_F(InterpreterAllocationTest, EntriesOfSys) {
   FailEverywhere({.name = "sys.name = value",
                   .attempt =
@@ -287,11 +339,12 @@ TEST_F(InterpreterAllocationTest, EntriesOfSys) {
                           for (; set < 150; ++set)
                             dict.Set("a_name_that_is_long_" + std::to_string(set), None());
                         } catch (const std::bad_alloc&) {
+                          countdown = -1;  // to look at it, and for its end, which needs memory, too
                           EXPECT_EQ(dict.size(), set);
                           EXPECT_EQ(dict.Snapshot().size(), set);
                           throw;
                         }
-                        countdown = -1;  // the end of the dictionary needs memory, too
+                        countdown = -1;
                         return dict.size() == set;
                       },
                   .undo = [] {}});
@@ -354,7 +407,11 @@ TEST_F(InterpreterAllocationTest, gh_96071_AnAllocatorThatCallsBack) {
 
 class OneLoader final : public Loader {
  public:
-  absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>&) override { return absl::OkStatus(); }
+  absl::Status Exec(const Ref<ModuleSpec>&, const Ref<Object>&) override {
+    ++runs;
+    return absl::OkStatus();
+  }
+  static inline int runs = 0;
 };
 class OneFinder final : public Finder {
  public:
@@ -362,6 +419,7 @@ class OneFinder final : public Finder {
                                            const Object*) override {
     ModuleSpec::Options options;
     options.loader = MakeRef<OneLoader>();
+    options.is_package = name == "package";
     return ModuleSpec::New(name, std::move(options));
   }
 };
@@ -388,6 +446,26 @@ TEST_F(RuntimeAllocationTest, Imports) {
                                (importer().import_lock().Held() ? 1000 : 0);
                       },
                   .counts_blocks = kGilEnabled});
+}
+
+// A half-made module that is left in the table would be the next attempt's, and its body never run.
+TEST_F(RuntimeAllocationTest, ImportsOfSubmodules) {
+  ASSERT_TRUE(importer().Import("package").ok());
+  FailEverywhere({.name = "import of a submodule",
+                  .attempt =
+                      [] {
+                        OneLoader::runs = 0;
+                        return importer().Import("package.module").ok() && OneLoader::runs == 1;
+                      },
+                  .undo =
+                      [] {
+                        // With the list of its submodules, which has room for one more afterwards.
+                        importer().modules().Remove("package.module");
+                        importer().modules().Remove("package");
+                        ASSERT_TRUE(importer().Import("package").ok());
+                      },
+                  .entries = [] { return static_cast<int64_t>(importer().modules().size()); },
+                  .counts_blocks = false});
 }
 
 TEST_F(RuntimeAllocationTest, gh_109746_Threads) {
@@ -421,16 +499,75 @@ TEST_F(RuntimeAllocationTest, gh_109746_Threads) {
   }
 }
 
+// A thread that pyrt does not know asks to be attached, and is told no.
+TEST_F(RuntimeAllocationTest, PEP788_ForeignThreads) {
+  const InterpreterView view = InterpreterView::FromCurrent();
+  DetachedScope detached;
+  std::thread foreign([&] {
+    std::optional<EnsureToken> token;
+    FailEverywhere({.name = "EnsureAttachedFromView",
+                    .attempt =
+                        [&] {
+                          ThreadRegistry::SetAllocator(nullptr);
+                          token.emplace(EnsureAttachedFromView(view));
+                          return static_cast<bool>(*token);
+                        },
+                    .undo =
+                        [&] {
+                          ReleaseAttached(*token);
+                          ThreadRegistry::SetAllocator(nullptr);
+                        },
+                    .entries = [] { return static_cast<int64_t>(ThreadState::Current() != nullptr); },
+                    .counts_blocks = kGilEnabled});
+  });
+  foreign.join();
+}
+
+TEST_F(RuntimeAllocationTest, FK1_Forks) {
+  FailEverywhere({.name = "fork",
+                  .attempt =
+                      [] {
+                        const pid_t parent = ::getpid();
+                        absl::StatusOr<pid_t> pid = -1;
+                        try {
+                          pid = Fork::Run();
+                        } catch (const std::bad_alloc&) {
+                          if (::getpid() != parent) ::_exit(2);
+                          throw;
+                        }
+                        if (!pid.ok()) return false;
+                        if (*pid == 0) ::_exit(Interpreter::Get().threads().size() == 1 ? 0 : 1);
+                        int status = 0;
+                        EXPECT_EQ(::waitpid(*pid, &status, 0), *pid);
+                        EXPECT_EQ(status, 0);
+                        return true;
+                      },
+                  .undo = [] {},
+                  .entries = [] { return static_cast<int64_t>(Interpreter::Get().threads().size()); },
+                  .counts_blocks = false});
+}
+
+TEST(RuntimeStartAllocationTest, B030_Starts) {
+  FailEverywhere({.name = "start",
+                  .attempt = [] { return Runtime::Initialize().ok(); },
+                  .undo = [] { EXPECT_EQ(Runtime::Finalize(), 0); },
+                  .entries =
+                      [] {
+                        return static_cast<int64_t>(Runtime::IsInitialized()) +
+                               static_cast<int64_t>(ThreadState::Current() != nullptr);
+                      },
+                  .counts_blocks = false});
+}
+
 TEST_F(RuntimeAllocationTest, LC29_Subinterpreters) {
   ThreadState* const main_thread = ThreadState::Current();
   ThreadState* made = nullptr;
   FailEverywhere({.name = "subinterpreter",
                   .attempt =
                       [&] {
-                        ThreadRegistry::SetAllocator(nullptr);
+                        const NoSpareState none;
                         const auto created = Runtime::NewInterpreter(InterpreterConfig::Isolated());
                         made = created.ok() ? *created : nullptr;
-                        if (!created.ok()) ThreadRegistry::SetAllocator(nullptr);
                         EXPECT_TRUE(created.ok() || ThreadState::Current() == main_thread);
                         return created.ok();
                       },

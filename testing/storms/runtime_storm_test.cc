@@ -18,12 +18,14 @@
 #include "pyrt/runtime/runtime.h"
 #include "pyrt/runtime/runtime_test_util.h"
 #include "pyrt/runtime/thread.h"
+#include "pyrt/testing/storms/lying_kernel.h"
 #include "pyrt/testing/storms/storm.h"
 #include "pyrt/tstate/stop_the_world.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using pyrt_storm::LyingKernel;
 using storm::Budget;
 
 // Finds every name; the body lets others in.
@@ -122,7 +124,7 @@ uint64_t ForksWanted() {
   return forks == nullptr ? 1 : std::strtoull(forks, nullptr, 10);
 }
 
-TEST(RuntimeStormTest, ForksFromAnyThread) {
+void ForkFromAnyThread() {
   Importer& importer = Start();
   const Budget budget;
   const uint64_t wanted = ForksWanted();
@@ -166,6 +168,14 @@ TEST(RuntimeStormTest, ForksFromAnyThread) {
   EXPECT_EQ(Runtime::Finalize(), 0);
   std::cout << forks.load(kRelaxed) << " forks, " << deeds.load(kRelaxed) << " deeds beside them"
             << std::endl;
+}
+
+TEST(RuntimeStormTest, ForksFromAnyThread) { ForkFromAnyThread(); }
+
+TEST(RuntimeStormTest, ForksOfAKernelThatLies) {
+  const LyingKernel lying(8);
+  ForkFromAnyThread();
+  EXPECT_GT(lying.answered(), 0u) << "nobody waited, or not through here";
 }
 
 // 256 threads that attach, poll and detach, and one that stops all of them again and again. Everybody gets on, and
@@ -217,6 +227,22 @@ void StopACrowd() {
 }
 
 TEST(RuntimeStormTest, ACrowdIsStopped) { StopACrowd(); }
+
+TEST(RuntimeStormTest, ACrowdIsStoppedByAKernelThatLies) {
+  const LyingKernel lying(8);
+  StopACrowd();
+  EXPECT_GT(lying.answered(), 0u) << "nobody waited, or not through here";
+}
+
+TEST(RuntimeStormTest, MembarrierRefused) {
+  if (kTsan) GTEST_SKIP() << "both fences are read-modify-writes there, and membarrier is not asked for";
+  if (storm::WithoutMembarrier()) GTEST_SKIP() << "this is what it has started";
+  const std::string end = storm::RunWithoutMembarrier(
+      "RuntimeStormTest.ForksFromAnyThread:RuntimeStormTest.ACrowdIsStopped:RuntimeStormTest."
+      "ThreadsComeAndGo");
+  if (end == storm::kSeccompRefused) GTEST_SKIP() << end;
+  EXPECT_EQ(end, "exit status 0");
+}
 
 TEST(RuntimeStormTest, ACrowdIsStoppedOnOneCpu) {
   const storm::OneCpu one;

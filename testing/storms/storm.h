@@ -1,16 +1,22 @@
-// What storms share: a budget, a watchdog, affinity.
+// What storms share: a budget, a watchdog, affinity, a kernel without membarrier.
 
 #ifndef PYRT_TESTING_STORMS_STORM_H_
 #define PYRT_TESTING_STORMS_STORM_H_
 
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -75,6 +81,46 @@ class OneCpu {
   cpu_set_t before_;
   bool set_ = false;
 };
+
+// ---- A kernel that refuses membarrier
+
+// The calling process, and what it executes, gets ENOSYS from membarrier(2).
+inline bool RefuseMembarrier() {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{sizeof(filter) / sizeof(filter[0]), filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+inline constexpr char kSeccompRefused[] = "exit status 77";
+
+// Whether this process runs so because RunWithoutMembarrier has started it.
+inline bool WithoutMembarrier() { return std::getenv("PYRT_STORM_MEMBARRIER_REFUSED") != nullptr; }
+
+// Runs this program's tests that `filter` names in a process without membarrier; how that has ended.
+inline std::string RunWithoutMembarrier(const char* filter) {
+  const pid_t child = ::fork();
+  if (child < 0) return "fork failed";
+  if (child == 0) {
+    WatchdogInChild(120);
+    // Before exec, so that the platform's constructor meets the refusal.
+    if (!RefuseMembarrier()) ::_exit(77);
+    ::setenv("PYRT_STORM_MEMBARRIER_REFUSED", "1", 1);
+    ::unsetenv("TESTBRIDGE_TEST_ONLY");
+    ::unsetenv("XML_OUTPUT_FILE");
+    const std::string argument = std::string("--gtest_filter=") + filter;
+    char program[] = "/proc/self/exe";
+    char* arguments[] = {program, const_cast<char*>(argument.c_str()), nullptr};
+    ::execv(program, arguments);
+    ::_exit(76);
+  }
+  return WaitForChild(child);
+}
 
 // A thread's side of a Gil.
 struct Actor {

@@ -7,8 +7,8 @@ def missing_package(package, what):
       package: Debian's name of the package.
       what: the file that was looked for.
     """
-    fail(("pyrt needs the package %s (%s was not found). Install it with `apt-get install %s`, or run ./bazelw, " +
-          "which installs all that is missing.") % (package, what, package))
+    fail(("pyrt needs the package %s (%s was not found). Install it with `apt-get install %s`, or, in a " +
+          "clone of pyrt, run ./bazelw, which installs all that is missing.") % (package, what, package))
 
 def find_pkg_config_folder(repository_ctx, module, package):
     """Returns the path of the folder that has <module>.pc, or fails and names `package`.

@@ -107,7 +107,7 @@ __attribute__((noinline, cold)) bool BasicMutex<Policy>::TryUnlockSlow() {
   ParkingLot::Unpark(&bits_, [this](void* argument, bool more) {
     uint8_t after = kUnlocked;
     if (auto* const waiter = static_cast<MutexWaiter*>(argument)) {
-      const bool hand_over = Policy::Now() > waiter->overdue_after;
+      const bool hand_over = Policy::Now() > waiter->overdue_after && !PYRT_MUTANT(mutex_never_hands_over);
       if (hand_over) {
         waiter->handed_over.Set(true);
         if (!PYRT_MUTANT(mutex_handover_unlocks)) after |= kLocked;

@@ -12,9 +12,40 @@
 
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/parking_lot.h"
+#include "pyrt/runtime/sync/platform.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
+
+inline constexpr const char* kThreadNames[] = {"one", "two", "three", "four"};
+
+// Whether a scenario checks an invariant after each step. Not in an exhaustive search, which would lose its
+// sleep sets.
+enum class Watched : bool { kNo, kYes };
+
+// What threads do where at most one of them may be, and the invariant that says so.
+class Guarded {
+ public:
+  // `locked`: whether the lock is held, the newest value.
+  Guarded(detsched::Schedule& schedule, Watched watched, std::function<bool()> locked) : watched_(watched) {
+    if (watched_ == Watched::kNo) return;
+    schedule.Invariant("one thread inside, and it has the lock",
+                       [this, locked] { return inside_ == 0 || (inside_ == 1 && locked()); });
+  }
+  // Between Lock and Unlock.
+  void Work() {
+    ++inside_;
+    count_.Set(count_.Get() + 1);  // a race if two do it side by side
+    if (watched_ == Watched::kYes) detsched::Point("inside");
+    --inside_;
+  }
+  int count() const { return count_.Get(); }
+
+ private:
+  const Watched watched_;
+  int inside_ = 0;  // the model's: changed between two scheduling points
+  Plain<int> count_{0};
+};
 
 // A scenario and the bounds within which it is explored.
 struct Scenario {
@@ -40,6 +71,16 @@ inline void ExpectAllHold(const std::vector<Scenario>& scenarios) {
       EXPECT_TRUE(result.complete) << "not all schedules fit into Options::max_schedules";
     }
     testing::Test::RecordProperty(scenario.name, std::to_string(result.schedules));
+  }
+}
+
+// The same scenario by PCT: bugs of depth two and three, each with a good chance.
+inline void AddSampled(std::vector<Scenario>& scenarios, const char* name,
+                       const std::function<void(detsched::Schedule&)>& body,
+                       const std::function<void(detsched::Options&)>& mishaps = nullptr) {
+  for (detsched::Options options : {detsched::Options::Pct(2, 2'000), detsched::Options::Pct(3, 50'000)}) {
+    if (mishaps != nullptr) mishaps(options);
+    scenarios.push_back({name, options, body});
   }
 }
 
