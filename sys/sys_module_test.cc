@@ -137,7 +137,7 @@ TEST(SysModuleTest, LC9_AWriteToThePreliminaryStderrIsDetached) {
 
 TEST(SysModuleTest, B137_AStreamAttachesForHandlersUnlessAnotherThreadEndsTheRuntime) {
   SysTestWorld world;
-  ThreadState* const other = world.interp().threads().NewBound(Whence::kThreading);
+  ThreadState* const other = world.interp().threads().New(Whence::kThreading);
   const StreamHooks& hooks = ThreadStreamHooks();
   ASSERT_TRUE(hooks.detach());
   EXPECT_TRUE(hooks.may_attach());
@@ -150,6 +150,8 @@ TEST(SysModuleTest, B137_AStreamAttachesForHandlersUnlessAnotherThreadEndsTheRun
   EXPECT_TRUE(hooks.may_attach()) << "it ends the runtime itself";
   hooks.attach();
   world.registry().SetFinalizing(nullptr);
+  InterpreterThreads::Clear(*other);
+  InterpreterThreads::Delete(other);
 }
 
 TEST(SysModuleTest, SY5_TheDictionaryDoesNotRuleTheState) {
