@@ -280,14 +280,9 @@ TEST(ImportLockTest, B101_ForkFromAnotherThreadBesideWaiters) {
   EXPECT_FALSE(lock.Held());
 }
 
-// The interruption is a real signal. The frame of the wait goes on in both processes.
-TEST(ImportLockTest, IL8_ASignalHandlerThatForksInsideAWaitLeavesTheCountOfWaitersRight) {
-  struct sigaction action = {};
-  action.sa_handler = [](int) {};
-  ASSERT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
-  TestGil gil;
-  ImportLock lock;
-  Event owned, end;
+// A thread that owns the lock until `end`, detached meanwhile.
+std::thread OwnerUntil(Event& end, TestGil& gil, ImportLock& lock) {
+  Event owned;
   std::thread owner([&] {
     const TestAttached attached(gil);
     lock.Acquire(gil.hooks());
@@ -298,6 +293,18 @@ TEST(ImportLockTest, IL8_ASignalHandlerThatForksInsideAWaitLeavesTheCountOfWaite
     EXPECT_TRUE(lock.Release().ok());
   });
   owned.Wait();
+  return owner;
+}
+
+// The interruption is a real signal. The frame of the wait goes on in both processes.
+TEST(ImportLockTest, IL8_ASignalHandlerThatForksInsideAWaitLeavesTheCountOfWaitersRight) {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
+  TestGil gil;
+  ImportLock lock;
+  Event end;
+  std::thread owner = OwnerUntil(end, gil, lock);
   struct Context {
     TestGil* gil;
     ImportLock* lock;
@@ -377,17 +384,8 @@ TEST(ImportLockTest, AWaitWhoseHookThrowsIsNotCountedAnyMore) {
   ImportLock lock;
   WaitHooks hooks = *gil.hooks();
   hooks.must_fail = [](void*) -> bool { throw std::bad_alloc(); };
-  Event owned, end;
-  std::thread owner([&] {
-    const TestAttached attached(gil);
-    lock.Acquire(gil.hooks());
-    gil.Detach();
-    owned.Notify();
-    end.Wait();
-    gil.Attach();
-    EXPECT_TRUE(lock.Release().ok());
-  });
-  owned.Wait();
+  Event end;
+  std::thread owner = OwnerUntil(end, gil, lock);
   {
     const TestAttached attached(gil);
     EXPECT_THROW(lock.AcquireTimed(kForever, &hooks), std::bad_alloc);

@@ -59,6 +59,13 @@ class ThreadTest : public testing::Test {
       ASSERT_EQ(ThreadState::Get().Poll(), 0);
     }
   }
+  // Lets others attach meanwhile; hangs where it may not come back.
+  static void SpinDetached(const Atomic<bool>& until) {
+    while (!until.load(kAcquire)) {
+      DetachedScope detached;
+      YieldCpu();
+    }
+  }
 
   std::vector<std::string> unraisable;
 };
@@ -451,10 +458,7 @@ TEST_F(ThreadTest, RE1_AForeignThreadWithAGuardThatFinalizesIsNotWaitedFor) {
               std::thread([] {
                 if (!EnsureAttachedFromView(InterpreterView::FromMain())) std::_Exit(2);
                 there.store(true, kRelease);
-                while (!ending.load(kAcquire)) {
-                  DetachedScope detached;
-                  YieldCpu();
-                }
+                SpinDetached(ending);
                 Runtime::Finalize();
                 std::_Exit(4);
               }).detach();
@@ -464,10 +468,7 @@ TEST_F(ThreadTest, RE1_AForeignThreadWithAGuardThatFinalizesIsNotWaitedFor) {
               };
               if (!Interpreter::Get().at_exit().Register(NativeFunction::New("ending", in_exit)).ok())
                 return 1;
-              while (!there.load(kAcquire)) {
-                DetachedScope detached;
-                YieldCpu();
-              }
+              SpinDetached(there);
               return Runtime::Finalize() == 0 ? 0 : 5;
             }),
             "exit 0");
@@ -491,17 +492,11 @@ TEST_F(ThreadTest, RE1_AForeignThreadThatEndsItsInterpreterTooLateKeepsNoGuardOf
                 if (!Interpreter::Get().at_exit().Register(NativeFunction::New("ending", in_exit)).ok())
                   std::_Exit(4);
                 there.store(true, kRelease);
-                while (!ending.load(kAcquire)) {
-                  DetachedScope detached;
-                  YieldCpu();
-                }
+                SpinDetached(ending);
                 Runtime::EndInterpreter(**sub);
                 std::_Exit(5);
               }).detach();
-              while (!there.load(kAcquire)) {
-                DetachedScope detached;
-                YieldCpu();
-              }
+              SpinDetached(there);
               return Runtime::Finalize() == 0 ? 0 : 6;
             }),
             "exit 0");
@@ -516,10 +511,7 @@ TEST_F(ThreadTest, LC14_AThreadThatHangsInAnotherInterpreterIsNotWaitedFor) {
               ThreadState* const main_thread = ThreadState::Current();
               if (!StartThread(
                        [] {
-                         while (!ending.load(kAcquire)) {
-                           DetachedScope detached;
-                           YieldCpu();
-                         }
+                         SpinDetached(ending);
                          static_cast<void>(StartThread([] {
                            if (!Runtime::NewInterpreter(InterpreterConfig::Legacy()).ok()) std::_Exit(2);
                            working.store(true, kRelease);
@@ -536,10 +528,7 @@ TEST_F(ThreadTest, LC14_AThreadThatHangsInAnotherInterpreterIsNotWaitedFor) {
               if (!Runtime::NewInterpreter(InterpreterConfig::Legacy()).ok()) return 3;
               const auto in_exit = [](Args) -> absl::StatusOr<Ref<Object>> {
                 ending.store(true, kRelease);
-                while (!working.load(kAcquire)) {
-                  DetachedScope detached;
-                  YieldCpu();
-                }
+                SpinDetached(working);
                 return None();
               };
               if (!Interpreter::Get().at_exit().Register(NativeFunction::New("ending", in_exit)).ok())
@@ -569,10 +558,7 @@ TEST_F(ThreadTest, B131_AThreadOfAnExitCallbackKeepsTheInterpreterThatItMakes) {
                   own->Attach();
                 });
                 if (!thread.ok()) std::_Exit(3);
-                while (!made.load(kAcquire)) {
-                  DetachedScope detached;
-                  YieldCpu();
-                }
+                SpinDetached(made);
                 return None();
               };
               if (!Interpreter::Get().at_exit().Register(NativeFunction::New("starts", in_exit)).ok())
