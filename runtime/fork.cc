@@ -5,9 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <list>
+#include <memory>
+#include <new>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -25,16 +29,23 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+struct Registration {
+  const Interpreter* interp;
+  std::shared_ptr<const Fork::Callbacks> callbacks;
+};
+
 struct ForkState {
-  Mutex mutex;  // guards `callbacks`
-  std::vector<std::shared_ptr<const Fork::Callbacks>> callbacks;
+  Mutex mutex;  // guards `registrations`
+  std::list<Registration> registrations;
   // From BeforeFork to AfterFork..., by the thread that forks, which has stopped all others.
   std::optional<StopTheWorld> stop;
   ThreadState* thread = nullptr;
 };
 
 ForkState& State() {
-  static ForkState* const state = new ForkState;
+  // Without the heap: the end of an interpreter comes here, also of one that could not be made for lack of memory.
+  alignas(ForkState) static std::byte memory[sizeof(ForkState)];
+  static ForkState* const state = new (memory) ForkState;
   return *state;
 }
 
@@ -66,41 +77,44 @@ bool RanBesideUs(Interpreter& interp) {
 }  // namespace
 
 void Fork::Register(Callbacks callbacks) {
+  const Interpreter* const interp = ThreadState::Get("os.register_at_fork").interp();
   auto entry = std::make_shared<const Callbacks>(std::move(callbacks));
   MutexLock lock(State().mutex);
-  State().callbacks.push_back(std::move(entry));
+  State().registrations.push_back({interp, std::move(entry)});
 }
 
-void Fork::Clear() {
-  decltype(ForkState::callbacks) old;
+void Fork::Clear(const Interpreter& interp) {
+  std::list<Registration> old;  // goes after the lock: what callbacks hold may run code
   MutexLock lock(State().mutex);
-  old.swap(State().callbacks);
+  std::list<Registration>& all = State().registrations;
+  for (auto it = all.begin(); it != all.end();) {
+    const auto entry = it++;
+    if (entry->interp == &interp) old.splice(old.end(), all, entry);
+  }
 }
 
-void Fork::RunCallbacks(Callback Callbacks::*which, bool newest_first) {
+void Fork::RunCallbacks(const Interpreter& interp, Callback Callbacks::*which, bool newest_first) {
   std::vector<std::shared_ptr<const Callbacks>> callbacks;
   {
     MutexLock lock(State().mutex);
-    callbacks = State().callbacks;
+    for (const Registration& entry : State().registrations) {
+      if (entry.interp == &interp) callbacks.push_back(entry.callbacks);
+    }
   }
+  if (newest_first) std::reverse(callbacks.begin(), callbacks.end());
   const InterpreterHooks& hooks = Runtime::Get().interpreters().hooks();
-  const auto run = [&](const std::shared_ptr<const Callbacks>& entry) {
+  for (const auto& entry : callbacks) {
     const Callback& callback = (*entry).*which;
-    if (!callback) return;
+    if (!callback) continue;
     const absl::Status status = callback();
     if (!status.ok()) hooks.unraisable(hooks.context, status, "Exception ignored in fork callback", nullptr);
-  };
-  if (newest_first) {
-    for (auto it = callbacks.rbegin(); it != callbacks.rend(); ++it) run(*it);
-  } else {
-    for (const auto& entry : callbacks) run(entry);
   }
 }
 
 void Fork::BeforeFork() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   ThreadState& thread = ThreadState::Get("PyOS_BeforeFork");
   Runtime& runtime = Runtime::Get();
-  RunCallbacks(&Callbacks::before, /*newest_first=*/true);
+  RunCallbacks(*thread.interp(), &Callbacks::before, /*newest_first=*/true);
   for (auto it = runtime.subsystems_.rbegin(); it != runtime.subsystems_.rend(); ++it) {
     if (it->before_fork != nullptr) it->before_fork(it->context, *thread.interp());
   }
@@ -137,7 +151,7 @@ void Fork::AfterForkInParent() PYRT_NO_THREAD_SAFETY_ANALYSIS {
   Thread::AfterForkInParent();
   runtime.interpreters().threads().head_lock().Unlock();
   stop.Start();
-  RunCallbacks(&Callbacks::after_in_parent, /*newest_first=*/false);
+  RunCallbacks(*thread.interp(), &Callbacks::after_in_parent, /*newest_first=*/false);
 }
 
 void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
@@ -215,7 +229,7 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
     interp = next;
   }
 
-  RunCallbacks(&Callbacks::after_in_child, /*newest_first=*/false);
+  RunCallbacks(own, &Callbacks::after_in_child, /*newest_first=*/false);
 }
 
 absl::Status Fork::Check(const char* event, Args arguments) {

@@ -34,6 +34,8 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
+class Interpreter;
+
 class Fork {
  public:
   // Run attached, with no lock held. A failure is reported, and the others still run (FK-4).
@@ -44,7 +46,7 @@ class Fork {
     Callback after_in_child;
   };
 
-  // Any may be empty. They stay until the runtime is finalized. Attached. CPython: os.register_at_fork.
+  // Run by forks of the current interpreter, until its end. Any may be empty. Attached. CPython: os.register_at_fork.
   static void Register(Callbacks callbacks);
 
   // The child's process id in the parent, 0 in the child. Attached, before and after, in both.
@@ -63,11 +65,11 @@ class Fork {
   static void AfterForkInParent();
   static void AfterForkInChild();
 
-  // Forgets the callbacks; the end of the runtime.
-  static void Clear();
+  // Forgets the callbacks of `interp`, which ends. Attached.
+  static void Clear(const Interpreter& interp);
 
  private:
-  static void RunCallbacks(Callback Callbacks::*which, bool newest_first);
+  static void RunCallbacks(const Interpreter& interp, Callback Callbacks::*which, bool newest_first);
 };
 
 }  // namespace pyrt::inline PYRT_VARIANT

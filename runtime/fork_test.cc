@@ -303,6 +303,40 @@ TEST_F(ForkTest, CallbacksRunInOrderAndAFailureDoesNotStopTheOthers) {
   EXPECT_THAT(*log, ElementsAre("before 2", "before 1", "parent 1", "parent 2"));
 }
 
+// BEHAVIOURS 3.10: the lists are the interpreter's.
+TEST_F(ForkTest, CallbacksAreOfTheInterpreterThatForksAndGoWithIt) {
+  Start();
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto log = std::make_shared<std::vector<std::string>>();
+  const auto note = [log](const std::string& name) {
+    return [log, name] {
+      log->push_back(name);
+      return absl::OkStatus();
+    };
+  };
+  Fork::Register({note("main before"), note("main parent"), note("main child")});
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+  ASSERT_TRUE(sub.ok()) << sub.status();
+  Fork::Register({note("sub before"), note("sub parent"), note("sub child")});
+  EXPECT_EQ(ForkAnd([&] {
+              return *log == std::vector<std::string>{"sub before", "sub child"} ? 0 : 1;
+            }),
+            "exit 0");
+  EXPECT_THAT(*log, ElementsAre("sub before", "sub parent"));
+  log->clear();
+  const auto held = log.use_count();
+  Runtime::EndInterpreter(**sub);
+  EXPECT_EQ(log.use_count(), held - 3);
+  main_thread->Attach();
+  EXPECT_EQ(ForkAnd([&] {
+              return *log == std::vector<std::string>{"main before", "main child"} ? 0 : 1;
+            }),
+            "exit 0");
+  EXPECT_THAT(*log, ElementsAre("main before", "main parent"));
+  Runtime::Finalize();
+  EXPECT_EQ(log.use_count(), 2);  // this function's, and that of `note`
+}
+
 // Those that nothing stops for a fork: threads that are detached, and with the GIL those with a GIL of their own. What
 // they would be changing, the child finds half changed.
 TEST_F(ForkTest, FK2_NobodyIsInsideAListAcrossAFork) {

@@ -194,6 +194,7 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
             for (auto it = subsystems.rbegin(); it != subsystems.rend(); ++it) {
               if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
             }
+            Fork::Clear(interp);
             Thread::Disown(interp);
           },
       .join_threads = [](void*, Interpreter& interp) { return Thread::JoinAll(interp); },
@@ -472,7 +473,6 @@ int Runtime::FinalizeNow() {
     if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
   }
   if (Flush(interp) != 0) status = -1;
-  Fork::Clear();
   interp.Clear(thread);
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
     if (it->finalize_process != nullptr) it->finalize_process(it->context);

@@ -45,7 +45,6 @@ Options WithFork(Options options) {
 void Expect(Options options, void (*body)(Schedule&)) {
   // Made on first use, and a fiber may not be switched in the middle of that.
   ASSERT_TRUE(Runtime::Initialize().ok());
-  Fork::Clear();
   static_cast<void>(Raise(ErrorType::RuntimeError(), "no").ok());
   ASSERT_EQ(Runtime::Finalize(), 0);
   options.isolate = true;

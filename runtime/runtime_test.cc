@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -212,6 +213,18 @@ TEST_F(RuntimeTest, LC3_AFailedStartLeavesNothingBehindAndMayBeTriedAgain) {
   recorder.fail_at.clear();
   Start();
   EXPECT_EQ(Interpreter::Get().id(), 0);
+}
+
+TEST_F(RuntimeTest, LC3_AFailedStartForgetsItsForkCallbacks) {
+  const auto held = std::make_shared<int>();
+  recorder.fail_at = "main";
+  recorder.in_main = [held] {
+    Fork::Register({.before = [held] { return absl::OkStatus(); }, .after_in_parent = {}, .after_in_child = {}});
+  };
+  EXPECT_FALSE(Runtime::Initialize().ok());
+  recorder.in_main = {};
+  EXPECT_EQ(held.use_count(), 1);
+  recorder.fail_at.clear();
 }
 
 TEST_F(RuntimeTest, RT4_AFailedStartKeepsWhatWasRegisteredEarly) {
