@@ -24,6 +24,7 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using detsched::ExpectPct;
 using detsched::Explore;
 using detsched::Options;
 using detsched::Result;
@@ -40,11 +41,6 @@ Options Exhaustive(int preemption_bound) {
   options.stale_reads = 1;
   options.usable_cpus = 1;
   return options;
-}
-
-void ExpectPct(void (*body)(Schedule&), uint64_t schedules) {
-  ExpectOk(Explore(Base(Options::Pct(2, 2000)), body));
-  ExpectOk(Explore(Base(Options::Pct(3, schedules)), body));
 }
 
 // A thread of the scenario, joined at its end.
@@ -127,7 +123,7 @@ void WalkBesideCreation(Schedule& s) {
 
 TEST(InterpreterScheduleTest, IN22_TheListBesideCreationAndEnd) {
   ExpectComplete(Explore(Exhaustive(2), WalkBesideCreation<1>));
-  ExpectPct(WalkBesideCreation<2>, 5000);
+  ExpectPct(WalkBesideCreation<2>, 5000, Base);
 }
 
 // The world stops, all of it, while interpreters come and go and a thread of the main one runs: nobody runs
@@ -163,7 +159,7 @@ void StopBesideCreation(Schedule& s) {
 TEST(InterpreterScheduleTest, B055_AStopOfAllBesideCreationAndEnd) {
   ExpectComplete(Explore(Exhaustive(2), StopBesideCreation<false>));
   ExpectOk(Explore(Base(Options::Random(2000)), StopBesideCreation<true>));
-  ExpectPct(StopBesideCreation<true>, 5000);
+  ExpectPct(StopBesideCreation<true>, 5000, Base);
 }
 
 // ---- Pending calls against threads that attach (EB-10, EB-12)
@@ -219,7 +215,7 @@ TEST(InterpreterScheduleTest, EB12_ACallReachesWhoeverAttaches) {
   Options three_threads = Exhaustive(2);
   three_threads.stale_reads = 0;
   ExpectComplete(Explore(three_threads, CallBesideAttach));
-  ExpectPct(CallBesideAttach, 10'000);
+  ExpectPct(CallBesideAttach, 10'000, Base);
 }
 
 // ---- Pending calls against the end of their interpreter (EB-34)
@@ -262,7 +258,7 @@ void CallsBesideTheEnd(Schedule& s) {
 TEST(InterpreterScheduleTest, EB34_CallsBesideTheEndRunOnceOrAreRefused) {
   ExpectComplete(Explore(Exhaustive(2), CallsBesideTheEnd<1>));
   ExpectOk(Explore(Base(Options::Random(2000)), CallsBesideTheEnd<2>));
-  ExpectPct(CallsBesideTheEnd<2>, 5000);
+  ExpectPct(CallsBesideTheEnd<2>, 5000, Base);
 }
 
 // Who holds a guard finds the interpreter working: a call that it adds is accepted, and run before the end.
@@ -295,7 +291,7 @@ void GuardBesideTheEnd(Schedule& s) {
 TEST(InterpreterScheduleTest, EB34_AGuardKeepsTheQueueOpen) {
   ExpectComplete(Explore(Exhaustive(2), GuardBesideTheEnd));
   ExpectOk(Explore(Base(Options::Random(2000)), GuardBesideTheEnd));
-  ExpectPct(GuardBesideTheEnd, 5000);
+  ExpectPct(GuardBesideTheEnd, 5000, Base);
 }
 
 // ---- A new thread against the end of its interpreter (TS-80)
@@ -345,7 +341,7 @@ void StartBesideTheEnd(Schedule& s) {
 TEST(InterpreterScheduleTest, TS80_AThreadThatStartsWhileItsInterpreterEnds) {
   ExpectComplete(Explore(Exhaustive(2), StartBesideTheEnd));
   ExpectOk(Explore(Base(Options::Random(2000)), StartBesideTheEnd));
-  ExpectPct(StartBesideTheEnd, 5000);
+  ExpectPct(StartBesideTheEnd, 5000, Base);
 }
 
 // ---- Fork: the thread that forks is the child's main thread, whoever was the parent's (FK-1)

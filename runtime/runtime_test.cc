@@ -219,7 +219,8 @@ TEST_F(RuntimeTest, LC3_AFailedStartForgetsItsForkCallbacks) {
   const auto held = std::make_shared<int>();
   recorder.fail_at = "main";
   recorder.in_main = [held] {
-    Fork::Register({.before = [held] { return absl::OkStatus(); }, .after_in_parent = {}, .after_in_child = {}});
+    Fork::Register(
+        {.before = [held] { return absl::OkStatus(); }, .after_in_parent = {}, .after_in_child = {}});
   };
   EXPECT_FALSE(Runtime::Initialize().ok());
   recorder.in_main = {};

@@ -21,6 +21,7 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using detsched::ExpectPct;
 using detsched::Explore;
 using detsched::Options;
 using detsched::Result;
@@ -104,11 +105,6 @@ Options Base(Options options) {
   return options;
 }
 
-void ExpectPct(void (*body)(Schedule&), uint64_t schedules) {
-  ExpectOk(Explore(Base(Options::Pct(2, 2000)), body));
-  ExpectOk(Explore(Base(Options::Pct(3, schedules)), body));
-}
-
 // Two threads without a state append while others deliver: each event sees a complete prefix of the list, no
 // hook is lost, none is there twice.
 template <int kAuditors>
@@ -149,10 +145,10 @@ TEST(AuditScheduleTest, gh_154431_AppendWhileOthersTraverse) {
   three_threads.stale_reads = 1;
   three_threads.usable_cpus = 1;
   ExpectComplete(Explore(three_threads, AppendAndTraverse<1>));
-  ExpectPct(AppendAndTraverse<1>, 20'000);
+  ExpectPct(AppendAndTraverse<1>, 20'000, Base);
 }
 
-TEST(AuditScheduleTest, gh_154431_AppendWhileTwoTraverse) { ExpectPct(AppendAndTraverse<2>, 20'000); }
+TEST(AuditScheduleTest, gh_154431_AppendWhileTwoTraverse) { ExpectPct(AppendAndTraverse<2>, 20'000, Base); }
 
 // A hook that forbids hooks comes in while two interpreters add some: who was accepted is in the list, who was
 // refused is not, and after the guard nobody gets in (B026, gh-152912).
@@ -215,8 +211,8 @@ void OwnHooks(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, SY41_HooksThatLetOthersIn) {
-  ExpectPct(OwnHooks<2>, 10'000);
-  ExpectPct(OwnHooks<4>, 4000);
+  ExpectPct(OwnHooks<2>, 10'000, Base);
+  ExpectPct(OwnHooks<4>, 4000, Base);
 }
 
 // Somebody still adds hooks while the list is cleared: each is in the list then or gone, and nobody follows
@@ -300,7 +296,7 @@ void ClearAtTheEnd(Schedule& s) {
 
 TEST(AuditScheduleTest, B026_ClearedWhenNobodyIsLeft) {
   ExpectOk(Explore(Base(Options::Random(4000)), ClearAtTheEnd));
-  ExpectPct(ClearAtTheEnd, 10'000);
+  ExpectPct(ClearAtTheEnd, 10'000, Base);
 }
 
 }  // namespace

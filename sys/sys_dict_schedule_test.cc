@@ -17,6 +17,7 @@
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using detsched::ExpectPct;
 using detsched::Explore;
 using detsched::Failure;
 using detsched::Options;
@@ -99,11 +100,6 @@ void ExpectEverySchedule(void (*body)(Schedule&)) {
   ExpectComplete(Explore(Base(Options::Exhaustive(1)), body));
 }
 
-void ExpectPct(void (*body)(Schedule&), uint64_t schedules) {
-  ExpectOk(Explore(Base(Options::Pct(2, 2000)), body));
-  ExpectOk(Explore(Base(Options::Pct(3, schedules)), body));
-}
-
 // Readers beside a writer that replaces the entry, deletes it and puts in another.
 template <int kReaders>
 void ReadBesideWrite(Schedule& s) {
@@ -139,10 +135,10 @@ void ReadBesideWrite(Schedule& s) {
 TEST(SysDictScheduleTest, B120_ReadersBesideAWriter) {
   ExpectEverySchedule(ReadBesideWrite<1>);
   ExpectOk(Explore(Base(Options::Random(4000)), ReadBesideWrite<1>));
-  ExpectPct(ReadBesideWrite<1>, 10'000);
+  ExpectPct(ReadBesideWrite<1>, 10'000, Base);
 }
 
-TEST(SysDictScheduleTest, B120_ThreeReadersBesideAWriter) { ExpectPct(ReadBesideWrite<3>, 4000); }
+TEST(SysDictScheduleTest, B120_ThreeReadersBesideAWriter) { ExpectPct(ReadBesideWrite<3>, 4000, Base); }
 
 // Writers of one name, each with another one of its own: nothing is lost, and each owned reference goes once.
 template <int kWriters>
@@ -168,10 +164,10 @@ void Writers(Schedule& s) {
 
 TEST(SysDictScheduleTest, B120_TwoWriters) {
   ExpectEverySchedule(Writers<2>);
-  ExpectPct(Writers<2>, 10'000);
+  ExpectPct(Writers<2>, 10'000, Base);
 }
 
-TEST(SysDictScheduleTest, B120_FourWriters) { ExpectPct(Writers<4>, 4000); }
+TEST(SysDictScheduleTest, B120_FourWriters) { ExpectPct(Writers<4>, 4000, Base); }
 
 // The table is full: the writer moves everything to a bigger one under the reader.
 void GrowBesideRead(Schedule& s) {

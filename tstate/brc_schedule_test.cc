@@ -4,13 +4,14 @@
 
 #include "gtest/gtest.h"
 
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/brc.h"
-#include "pyrt/tstate/tstate_schedule_walks_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using detsched::ExpectWalks;
 using detsched::Explore;
 using detsched::Failure;
 using detsched::Options;

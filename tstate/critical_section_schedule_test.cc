@@ -6,16 +6,17 @@
 
 #include "gtest/gtest.h"
 
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/critical_section.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_state.h"
 #include "pyrt/tstate/tstate_schedule_test_util.h"
-#include "pyrt/tstate/tstate_schedule_walks_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using detsched::ExpectWalks;
 using detsched::Explore;
 using detsched::Options;
 using detsched::Result;

@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/finalization_guard.h"
 #include "pyrt/tstate/gil_state.h"
@@ -18,11 +19,11 @@
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
 #include "pyrt/tstate/tstate_schedule_test_util.h"
-#include "pyrt/tstate/tstate_schedule_walks_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using detsched::ExpectWalks;
 using detsched::Explore;
 using detsched::Failure;
 using detsched::Options;

@@ -11,17 +11,18 @@
 
 #include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/handshake.h"
 #include "pyrt/tstate/stop_the_world.h"
 #include "pyrt/tstate/thread_registry.h"
 #include "pyrt/tstate/thread_state.h"
 #include "pyrt/tstate/tstate_schedule_test_util.h"
-#include "pyrt/tstate/tstate_schedule_walks_test_util.h"
 
 namespace pyrt::inline PYRT_VARIANT {
 namespace {
 
+using detsched::ExpectWalks;
 using detsched::Explore;
 using detsched::Failure;
 using detsched::Options;

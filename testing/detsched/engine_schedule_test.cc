@@ -310,6 +310,31 @@ TEST(EngineScheduleTest, WhenEverybodySpinsTimePasses) {
   });
 }
 
+TEST(EngineScheduleTest, WhenEverybodySpinsStoresArriveBeforeTimePasses) {
+  Options options = Options::Random(2000);
+  options.stale_reads = Options::kUnlimited;
+  ExpectAll(
+      [](Schedule& s) {
+        Atomic<uint32_t> there{0}, back{0}, nobody{0};
+        s.Spawn("sleeper", [&] { FutexWait(&nobody, 0, DeadlineAfter(3600 * kNanosPerSecond)); });
+        const auto await = [](const Atomic<uint32_t>& word) {
+          const Deadline deadline = DeadlineAfter(kNanosPerSecond);
+          while (word.load(kRelaxed) == 0) YieldCpu();
+          DETSCHED_CHECK(MonotonicNow() < deadline);
+        };
+        s.Spawn("a", [&] {
+          there.store(1, kRelaxed);
+          await(back);
+        });
+        s.Spawn("b", [&] {
+          await(there);
+          back.store(1, kRelaxed);
+        });
+        s.Run();
+      },
+      options);
+}
+
 TEST(EngineScheduleTest, ASpinnerDoesNotHideProgress) {
   for (const Options& options : {Options::Exhaustive(1), Options::Pct(3, 2000), Options::Random(2000)}) {
     ExpectAll(

@@ -3,6 +3,8 @@
 #ifndef PYRT_TESTING_DETSCHED_EXPECT_H_
 #define PYRT_TESTING_DETSCHED_EXPECT_H_
 
+#include <cstdint>
+#include <functional>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -19,6 +21,23 @@ inline void ExpectComplete(const Result& result) {
   ExpectOk(result);
   EXPECT_TRUE(result.complete) << "cut short after " << result.schedules << " schedules";
   ::testing::Test::RecordProperty("schedules", std::to_string(result.schedules));
+}
+
+// Walks for bugs of depth two and three.
+inline void ExpectPct(const std::function<Result(const Options&)>& explore, uint64_t schedules) {
+  ExpectOk(explore(Options::Pct(2, 2000)));
+  ExpectOk(explore(Options::Pct(3, schedules)));
+}
+inline void ExpectPct(
+    const std::function<void(Schedule&)>& body, uint64_t schedules,
+    Options (*base)(Options) = [](Options options) { return options; }) {
+  ExpectPct([&](const Options& options) { return Explore(base(options), body); }, schedules);
+}
+
+// The same after random ones, which find what takes many switches.
+inline void ExpectWalks(const std::function<Result(const Options&)>& explore, uint64_t schedules) {
+  ExpectOk(explore(Options::Random(schedules / 5)));
+  ExpectPct(explore, schedules);
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT::detsched

@@ -192,7 +192,15 @@ void Engine::CollectAlternatives() {
 }
 
 void Engine::EverybodySpins(uint32_t ready) {
-  // Only time can help. Nobody's turn is a matter of choice here: they go round.
+  // A store reaches everybody in finite time, which is less than any timeout: nobody goes on seeing older values.
+  for (uint32_t readers = ready; readers != 0; readers &= readers - 1) {
+    ThreadMemory& reader = fibers_[std::countr_zero(readers)].memory;
+    for (uint32_t left = used_fibers_; left != 0; left &= left - 1) {
+      const int i = std::countr_zero(left);
+      memory_.SeeAllOf(i, fibers_[i].memory, reader);
+    }
+  }
+  // Then only time can help. Nobody's turn is a matter of choice here: they go round.
   if (++idle_rounds_ < 3 || !AdvanceToNextDeadline()) now_ += kNanosPerMicro;
   int next = turn_;
   do {
