@@ -12,6 +12,7 @@
 #include "pyrt/runtime/config/check.h"
 #include "pyrt/runtime/fork.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/error_type.h"
 #include "pyrt/runtime/thread.h"
 #include "pyrt/tstate/finalization_guard.h"
 #include "pyrt/tstate/stop_the_world.h"
@@ -159,6 +160,7 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
   options_ = options;
   ThreadRegistry::SetAllocator(options.state_allocator);
   InstallPhaseFatalHook();
+  ErrorType::MakeAll();
   phase.finalizing.store(0, kRelaxed);
   phase.finalizing_thread.store(0, kRelaxed);
   phase.preinitializing.store(true, kRelaxed);

@@ -32,6 +32,8 @@ Options Exhaustive(int preemption_bound) {
   options.stale_reads = 0;
   options.usable_cpus = 1;
   options.sleep_sets = false;
+  options.max_schedules = 3'000'000;
+  options.schedules_per_process = 200;
   return options;
 }
 
@@ -45,7 +47,6 @@ Options WithFork(Options options) {
 void Expect(Options options, void (*body)(Schedule&)) {
   // Made on first use, and a fiber may not be switched in the middle of that.
   ASSERT_TRUE(Runtime::Initialize().ok());
-  static_cast<void>(Raise(ErrorType::RuntimeError(), "no").ok());
   ASSERT_EQ(Runtime::Finalize(), 0);
   options.isolate = true;
   const Result result = Explore(options, body);
@@ -113,7 +114,7 @@ void EndedElsewhere(Schedule& s) {
 }
 
 TEST(RuntimeScheduleTest, EB41_EndedOnAnotherThread) {
-  Expect(Exhaustive(1), EndedElsewhere);
+  Expect(Exhaustive(2), EndedElsewhere);
   Expect(Options::Random(1500), EndedElsewhere);
   Expect(Options::Pct(3, 3000), EndedElsewhere);
 }
@@ -150,19 +151,26 @@ TEST(RuntimeScheduleTest, RE1_EndedByTwoThreadsAtOnce) {
 
 void EndedWhileTheStartReturns(Schedule& s) {
   s.Spawn("main", [] {
-    Foreign ender([] {
-      while (!Runtime::IsInitialized()) YieldCpu();
-      DETSCHED_CHECK(Runtime::Finalize() == 0);
-      DETSCHED_CHECK(!Runtime::IsInitialized());
-    });
-    DETSCHED_CHECK(Start().ok());
-    ThreadState::Current()->Detach();
+    ThreadState* main_state = nullptr;
+    {
+      Foreign ender([] {
+        while (!Runtime::IsInitialized()) YieldCpu();
+        DETSCHED_CHECK(Runtime::Finalize() == 0);
+        DETSCHED_CHECK(!Runtime::IsInitialized());
+      });
+      DETSCHED_CHECK(Start().ok());
+      main_state = ThreadState::Current();
+      main_state->Detach();
+    }
+    main_state->Attach();  // too late: it hangs
+    detsched::Fail("the main thread came back");
   });
   s.Run();
   DETSCHED_CHECK(!Runtime::IsInitialized());
 }
 
 TEST(RuntimeScheduleTest, RT12_AnEndRightAfterTheStartIsNotLost) {
+  Expect(Exhaustive(2), EndedWhileTheStartReturns);
   Expect(Options::Random(1500), EndedWhileTheStartReturns);
   Expect(Options::Pct(3, 1500), EndedWhileTheStartReturns);
 }
@@ -241,6 +249,7 @@ Options WithFailedStarts(Options options) {
 }
 
 TEST(RuntimeScheduleTest, LC12_ThreadsAreJoinedAndDaemonsAreLeft) {
+  Expect(WithFailedStarts(Exhaustive(1)), ThreadsAndTheEnd);
   Expect(WithFailedStarts(Options::Random(1500)), ThreadsAndTheEnd);
   Expect(WithFailedStarts(Options::Pct(3, 3000)), ThreadsAndTheEnd);
 }
@@ -286,6 +295,7 @@ TEST(RuntimeScheduleTest, LC12_ADaemonThatDiesHoldsNobodyUp) {
 // ---- Fork, from a thread that is not the main one, while that one stops the world, attaches and ends the runtime, for
 // which it waits for this thread: the child has one thread, which can do everything, also end the runtime.
 
+template <bool kThird>
 void ForkFromAWorker(Schedule& s) {
   static bool in_child;
   in_child = false;
@@ -300,18 +310,20 @@ void ForkFromAWorker(Schedule& s) {
       InterpreterRegistry& registry = Runtime::Get().interpreters();
       DETSCHED_CHECK(registry.main_thread_state() == ThreadState::Current());
       DETSCHED_CHECK(Runtime::Get().main_interpreter().threads().size() == 1);
-      { StoppedWorld stopped(registry.threads()); }
-      const auto thread = Thread::Start([] { return absl::OkStatus(); });
-      DETSCHED_CHECK(thread.ok());
+      if (kThird) {
+        { StoppedWorld stopped(registry.threads()); }
+        DETSCHED_CHECK(Thread::Start([] { return absl::OkStatus(); }).ok());
+      }
       DETSCHED_CHECK(Runtime::Finalize() == 0);
       HangForever();
     });
     DETSCHED_CHECK(forker.ok());
-    // Perhaps in the middle of its start when the other one forks.
-    const auto starter = Thread::Start([] { return absl::OkStatus(); });
-    DETSCHED_CHECK(starter.ok());
-    { StoppedWorld stopped(Runtime::Get().main_interpreter().threads()); }
-    self->Poll();
+    if (kThird) {
+      // Perhaps in the middle of its start when the other one forks.
+      DETSCHED_CHECK(Thread::Start([] { return absl::OkStatus(); }).ok());
+      { StoppedWorld stopped(Runtime::Get().main_interpreter().threads()); }
+      self->Poll();
+    }
     self->Detach();
     self->Attach();
     DETSCHED_CHECK(Runtime::Finalize() == 0);
@@ -322,8 +334,10 @@ void ForkFromAWorker(Schedule& s) {
 }
 
 TEST(RuntimeScheduleTest, B029_ForkFromAWorkerWhileOthersRun) {
-  Expect(WithFork(Options::Random(2000)), ForkFromAWorker);
-  Expect(WithFork(Options::Pct(3, 2000)), ForkFromAWorker);
+  Expect(WithFork(Exhaustive(2)), ForkFromAWorker<false>);
+  Expect(WithFork(Exhaustive(1)), ForkFromAWorker<true>);
+  Expect(WithFork(Options::Random(2000)), ForkFromAWorker<true>);
+  Expect(WithFork(Options::Pct(3, 2000)), ForkFromAWorker<true>);
 }
 
 }  // namespace

@@ -71,12 +71,17 @@ Result SetAsyncGenHooksFunction(SysModule& sys, Args args) {
                                args.size() > 1 ? args[1] : Ref<Object>()));
 }
 
-Result GetAsyncGenHooksFunction(SysModule&, Args) {
+const Ref<StructSequenceType>& AsyncGenHooksType() {
   static const Ref<StructSequenceType> type =
       StructSequenceType::New("asyncgen_hooks", {"firstiter", "finalizer"}, 2);
+  return type;
+}
+
+Result GetAsyncGenHooksFunction(SysModule&, Args) {
   const ThreadData& data = CallingThread().data();
   const auto or_none = [](const Ref<Object>& hook) { return hook ? hook : None(); };
-  return Ref<Object>(type->Make({or_none(data.async_gen_firstiter), or_none(data.async_gen_finalizer)}));
+  return Ref<Object>(
+      AsyncGenHooksType()->Make({or_none(data.async_gen_firstiter), or_none(data.async_gen_finalizer)}));
 }
 
 // The trace function of objects: calls the object with the event's number and argument; the host's frame is its affair.
@@ -171,6 +176,9 @@ constexpr SysFunction kFunctions[] = {
 
 }  // namespace
 
-SysFunctions ControlFunctions() { return kFunctions; }
+SysFunctions ControlFunctions() {
+  static_cast<void>(AsyncGenHooksType());  // before anybody forks, see ErrorType::MakeAll
+  return kFunctions;
+}
 
 }  // namespace pyrt::inline PYRT_VARIANT::internal

@@ -63,12 +63,6 @@ void AppendError(const Error& error, std::string* out) {
   *out += ErrorLine(error);
 }
 
-Ref<StructSequenceType> UnraisableArgs() {
-  static const Ref<StructSequenceType> type = StructSequenceType::New(
-      "UnraisableHookArgs", {"exc_type", "exc_value", "exc_traceback", "err_msg", "object"}, 5);
-  return type;
-}
-
 void WriteLimited(SysModule& sys, SysName name, int fd, std::string_view text, bool limited) {
   std::string cut;
   if (limited && text.size() > kWriteLimit) {
@@ -231,6 +225,12 @@ std::optional<int> PrintUncaught(SysModule& sys, const Ref<Error>& error) {
   return std::nullopt;
 }
 
+const Ref<StructSequenceType>& UnraisableHookArgs() {
+  static const Ref<StructSequenceType> type = StructSequenceType::New(
+      "UnraisableHookArgs", {"exc_type", "exc_value", "exc_traceback", "err_msg", "object"}, 5);
+  return type;
+}
+
 void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* message,
                      const Ref<Object>& object) {
   ThreadState::Get("PyErr_WriteUnraisable");  // SY-36
@@ -241,8 +241,8 @@ void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* messag
     return;
   }
   Ref<StructSequence> arguments =
-      UnraisableArgs()->Make({TypeObject(*error), error, OrNone(error->traceback()),
-                              text.empty() ? None() : Ref<Object>(String::Of(text)), OrNone(object)});
+      UnraisableHookArgs()->Make({TypeObject(*error), error, OrNone(error->traceback()),
+                                  text.empty() ? None() : Ref<Object>(String::Of(text)), OrNone(object)});
   absl::Status audit = sys.auditor().Audit("sys.unraisablehook", "OO", hook, arguments);
   if (!audit.ok()) {
     WriteUnraisableByDefault(sys, TakeError(audit), "Exception ignored in audit hook", nullptr);

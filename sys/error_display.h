@@ -22,6 +22,7 @@
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/object.h"
+#include "pyrt/sys/struct_sequence.h"
 #include "pyrt/sys/sys_module.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -46,6 +47,8 @@ void DisplayError(SysModule& sys, const Ref<Error>& error);
 // SystemExit.
 std::optional<int> PrintUncaught(SysModule& sys, const Ref<Error>& error);
 
+// The type of what sys.unraisablehook is called with.
+const Ref<StructSequenceType>& UnraisableHookArgs();
 // sys.unraisablehook with (exc_type, exc_value, exc_traceback, err_msg, object). `message` may be null: then "Exception
 // ignored in" and the object. `object` may be null. Fatal when detached (SY-36).
 void WriteUnraisable(SysModule& sys, const Ref<Error>& error, const char* message, const Ref<Object>& object);

@@ -56,7 +56,7 @@ Result ExcepthookFunction(SysModule& sys, Args args) {
 
 Result UnraisablehookFunction(SysModule& sys, Args args) {
   const auto* arguments = As<StructSequence>(args[0]);
-  if (arguments == nullptr || arguments->type().name() != "UnraisableHookArgs") {
+  if (arguments == nullptr || &arguments->type() != UnraisableHookArgs().get()) {
     return Raise(ErrorType::TypeError(), "sys.unraisablehook argument type must be UnraisableHookArgs");
   }
   if (auto* error = As<Error>((*arguments)[1])) {
@@ -120,6 +120,9 @@ constexpr SysFunction kFunctions[] = {
 
 }  // namespace
 
-SysFunctions ErrorFunctions() { return kFunctions; }
+SysFunctions ErrorFunctions() {
+  static_cast<void>(UnraisableHookArgs());  // before anybody forks, see ErrorType::MakeAll
+  return kFunctions;
+}
 
 }  // namespace pyrt::inline PYRT_VARIANT::internal

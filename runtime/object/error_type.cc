@@ -50,6 +50,12 @@ const ErrorType& ErrorType::BaseException() {
 PYRT_ERROR_TYPES(PYRT_ERROR_TYPE_DEFINITION)
 #undef PYRT_ERROR_TYPE_DEFINITION
 
+void ErrorType::MakeAll() {
+#define PYRT_ERROR_TYPE_MAKE(name, base) static_cast<void>(name());
+  PYRT_ERROR_TYPES(PYRT_ERROR_TYPE_MAKE)
+#undef PYRT_ERROR_TYPE_MAKE
+}
+
 const ErrorType* ErrorType::Find(std::string_view name) {
   if (name == "BaseException") return &BaseException();
 #define PYRT_ERROR_TYPE_FIND(type, base) \

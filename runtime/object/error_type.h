@@ -83,6 +83,9 @@ class ErrorType final : public Object {
 #define PYRT_ERROR_TYPE_ACCESSOR(name, base) static const ErrorType& name();
   PYRT_ERROR_TYPES(PYRT_ERROR_TYPE_ACCESSOR)
 #undef PYRT_ERROR_TYPE_ACCESSOR
+  // Makes them all, which otherwise happens on first use. A fork that found another thread in the middle of that would
+  // have a child that cannot.
+  static void MakeAll();
 
   // The built-in type of that name, or null.
   static const ErrorType* Find(std::string_view name);

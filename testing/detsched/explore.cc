@@ -174,6 +174,7 @@ class Exploration {
       internal::ReplayChooser first({});
       if (!RunOne(&first)) return TakeFailure(0);
       if (engine_.has_invariants()) exhaustive->DisableSleepSets();
+      if (!options_.resume.empty()) exhaustive->GoTo(options_.resume);
     }
     for (;;) {
       const bool passed = RunOne(chooser.get());
@@ -190,7 +191,10 @@ class Exploration {
         result_.complete = exhaustive != nullptr && result_.diverged == 0;
         return;
       }
-      if (result_.schedules >= options_.max_schedules) return;
+      if (result_.schedules >= options_.max_schedules) {
+        if (exhaustive != nullptr) result_.rest = exhaustive->Position();
+        return;
+      }
       if (stop_at_divergence_ && result_.diverged != 0) return;
     }
   }
@@ -321,13 +325,33 @@ struct Totals {
 
 Result ExploreHereOrIsolated(const Options& options, bool stop_at_divergence,
                              const std::function<void(Schedule&)>& body) {
-  if (options.isolate) {
-    return internal::RunIsolated([&](const std::function<void(const Result&)>& report) {
-      report(ExploreHere(options, stop_at_divergence, body, report));
-    });
+  if (!options.isolate) {
+    return ExploreHere(options, stop_at_divergence, body,
+                       [](const Result& result) { std::fputs(result.report.c_str(), stderr); });
   }
-  return ExploreHere(options, stop_at_divergence, body,
-                     [](const Result& result) { std::fputs(result.report.c_str(), stderr); });
+  const auto explore = [&](const Options& part) {
+    return internal::RunIsolated([&](const std::function<void(const Result&)>& report) {
+      report(ExploreHere(part, stop_at_divergence, body, report));
+    });
+  };
+  if (options.strategy != Strategy::kExhaustive || options.schedules_per_process == 0)
+    return explore(options);
+  Options part = options;
+  Result all;
+  for (;;) {
+    part.max_schedules = std::min(options.schedules_per_process, options.max_schedules - all.schedules);
+    Result result = explore(part);
+    result.schedules += all.schedules;
+    result.pruned += all.pruned;
+    result.steps += all.steps;
+    result.diverged += all.diverged;
+    result.seconds += all.seconds;
+    result.complete = result.complete && result.diverged == 0;
+    all = std::move(result);
+    if (!all.ok() || all.rest.empty() || all.schedules >= options.max_schedules) return all;
+    if (stop_at_divergence && all.diverged != 0) return all;
+    part.resume = all.rest;
+  }
 }
 
 // Fibers sleep at addresses, on the heap often, that are others in each schedule. Where two share a bucket of the parking

@@ -392,6 +392,53 @@ TEST(FaultsScheduleTest, AnIsolatedExplorationBringsItsResultBack) {
   EXPECT_EQ(Explore(Options::Replay(result.trace), body).message, result.message);
 }
 
+TEST(FaultsScheduleTest, AnExhaustiveSearchGoesOnInAnotherProcess) {
+  int lives = 0;  // of the process: they may pile up
+  const auto body = [&](Schedule& s) {
+    DETSCHED_CHECK(++lives <= 8);
+    Atomic<uint32_t> word{0};
+    for (const char* name : {"a", "b"}) {
+      s.Spawn(name, [&] {
+        for (int i = 0; i < 4; ++i) word.fetch_add(1, kRelaxed);
+      });
+    }
+    s.Run();
+  };
+  const auto without_lives = [&](Schedule& s) {
+    lives = 0;
+    body(s);
+  };
+  Options options = Options::Exhaustive(2);
+  options.sleep_sets = false;
+  const Result whole = Explore(options, without_lives);
+  EXPECT_TRUE(whole.complete) << whole.report;
+  EXPECT_GT(whole.schedules, 10u);
+
+  Options cut = options;
+  cut.max_schedules = 5;
+  Result result = Explore(cut, without_lives);
+  uint64_t schedules = result.schedules;
+  while (!result.complete) {
+    ASSERT_FALSE(result.rest.empty()) << result.report;
+    cut.resume = result.rest;
+    result = Explore(cut, without_lives);
+    schedules += result.schedules;
+  }
+  EXPECT_EQ(schedules, whole.schedules);
+
+  lives = 0;
+  options.isolate = true;
+  EXPECT_EQ(Explore(options, body).failure, Failure::kCheck);
+  options.schedules_per_process = 7;  // and the one ahead
+  const Result parts = Explore(options, body);
+  EXPECT_TRUE(parts.complete) << parts.report;
+  EXPECT_EQ(parts.schedules, whole.schedules);
+  options.max_schedules = 10;
+  const Result not_all = Explore(options, body);
+  EXPECT_EQ(not_all.schedules, 10u);
+  EXPECT_FALSE(not_all.complete);
+}
+
 TEST(FaultsScheduleDeathTest, ACrashPrintsItsInterleaving) {
   const auto crash = [] {
     Explore(Options::Exhaustive(2), [](Schedule& s) {

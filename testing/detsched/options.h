@@ -72,12 +72,16 @@ struct Options {
   // Explore in a forked process, so that a failure (even a crash) leaves the globals of this one alone. What
   // the body writes to variables outside of it is lost then.
   bool isolate = false;
+  // Exhaustive and isolated: schedules of one process, then another one goes on with the search. For code that keeps
+  // something of each schedule, such as threads that hang. 0: one process for all.
+  uint64_t schedules_per_process = 0;
   // Fatal() and PYRT_CHECK fail the schedule; otherwise they end the process, after the report.
   bool catch_fatal = true;
   // Called before each schedule and before the next exploration: for globals of the code under test.
   std::function<void()> reset;
 
   std::string trace;               // kReplay: Result::trace
+  std::string resume;              // kExhaustive: Result::rest of the same search, which goes on
   const uint8_t* bytes = nullptr;  // kBytes
   size_t bytes_size = 0;
   // Incremented by interleaving, for a coverage-guided fuzzer; a power of two many. Null for none.

@@ -45,6 +45,7 @@ struct Result {
   uint64_t pruned = 0;     // of these, cut short because sleep sets knew them to be redundant
   uint64_t steps = 0;      // of all
   bool complete = false;   // exhaustive: nothing is left within the bounds
+  std::string rest;        // exhaustive: what `max_schedules` has left, for Options::resume
   uint64_t diverged = 0;   // exhaustive: schedules that did not repeat; the body depends on more than choices
   double seconds = 0;
 

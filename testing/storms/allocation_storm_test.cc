@@ -26,6 +26,7 @@
 #include "pyrt/runtime/import_subsystem.h"
 #include "pyrt/runtime/object/containers.h"
 #include "pyrt/runtime/object/error.h"
+#include "pyrt/runtime/object/error_type.h"
 #include "pyrt/runtime/object/function.h"
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/runtime/runtime.h"
@@ -557,6 +558,21 @@ TEST(RuntimeStartAllocationTest, B030_Starts) {
                                static_cast<int64_t>(ThreadState::Current() != nullptr);
                       },
                   .counts_blocks = false});
+}
+
+// What is made on first use is made by the start: a fork that met another thread in the middle of that would have a child
+// that waits for it for ever.
+TEST(RuntimeStartAllocationTest, FK2_AfterTheStartNoErrorTypeIsMade) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process that has used none
+  EXPECT_EXIT(
+      {
+        if (!Runtime::Initialize().ok()) std::_Exit(1);
+        countdown = 0;
+        for_good = true;
+        ErrorType::MakeAll();  // all are there
+        std::_Exit(failed == 0 ? 0 : 2);
+      },
+      testing::ExitedWithCode(0), "");
 }
 
 TEST_F(RuntimeAllocationTest, LC29_Subinterpreters) {

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <cstring>
+#include <string>
+#include <type_traits>
 
 namespace pyrt::inline PYRT_VARIANT::detsched::internal {
 namespace {
@@ -216,6 +219,16 @@ bool ExhaustiveChooser::Next(uint64_t /*steps*/) {
     nodes_.pop_back();
   }
   return false;
+}
+
+std::string ExhaustiveChooser::Position() const {
+  return {reinterpret_cast<const char*>(nodes_.data()), nodes_.size() * sizeof(Node)};
+}
+
+void ExhaustiveChooser::GoTo(const std::string& position) {
+  static_assert(std::is_trivially_copyable_v<Node>);
+  nodes_.resize(position.size() / sizeof(Node));
+  std::memcpy(nodes_.data(), position.data(), nodes_.size() * sizeof(Node));
 }
 
 std::string EncodeTrace(const std::vector<uint8_t>& choices) {

@@ -116,6 +116,10 @@ class ExhaustiveChooser final : public Chooser {
   void FiberYields(int /*fiber*/) override { asleep_ = 0; }
   bool Next(uint64_t steps) override;
 
+  // Where the search is, between two schedules: an opaque text, from which another chooser of the same options goes on.
+  std::string Position() const;
+  void GoTo(const std::string& position);
+
   // Sleep sets miss what only the order of independent steps shows.
   void DisableSleepSets() { sleep_sets_ = false; }
   // The schedule that ran was found to be equivalent to an earlier one.

@@ -17,13 +17,13 @@
 namespace pyrt::inline PYRT_VARIANT::detsched::internal {
 namespace {
 
-// The part of a Result that is plain data, and the lengths of the three texts that follow it.
+// The part of a Result that is plain data, and the lengths of the texts that follow it.
 struct Header {
   Failure failure;
   bool complete;
   uint64_t schedules, pruned, steps, diverged, seed;
   double seconds;
-  size_t sizes[3];
+  size_t sizes[4];
 };
 
 bool WriteAll(int fd, const void* data, size_t size) {
@@ -60,8 +60,8 @@ bool Send(int fd, const Result& result) {
   header.diverged = result.diverged;
   header.seed = result.seed;
   header.seconds = result.seconds;
-  const std::string* const texts[] = {&result.message, &result.trace, &result.report};
-  for (int i = 0; i < 3; ++i) header.sizes[i] = texts[i]->size();
+  const std::string* const texts[] = {&result.message, &result.trace, &result.report, &result.rest};
+  for (int i = 0; i < 4; ++i) header.sizes[i] = texts[i]->size();
   bool sent = WriteAll(fd, &header, sizeof(header));
   for (const std::string* text : texts) sent = sent && WriteAll(fd, text->data(), text->size());
   return sent;
@@ -78,8 +78,8 @@ bool Receive(int fd, Result* result) {
   result->diverged = header.diverged;
   result->seed = header.seed;
   result->seconds = header.seconds;
-  std::string* const texts[] = {&result->message, &result->trace, &result->report};
-  for (int i = 0; i < 3; ++i) {
+  std::string* const texts[] = {&result->message, &result->trace, &result->report, &result->rest};
+  for (int i = 0; i < 4; ++i) {
     texts[i]->resize(header.sizes[i]);
     if (!ReadAll(fd, texts[i]->data(), header.sizes[i])) return false;
   }
