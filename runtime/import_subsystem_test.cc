@@ -46,6 +46,22 @@ class BodyFinder final : public Finder {
   const ModuleBody body_;
 };
 
+// Finds every name; the module is one init function's.
+class NativeFinder final : public Finder {
+ public:
+  explicit NativeFinder(ModuleInitFunction init) : init_(init) {}
+  absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>*,
+                                           const Object*) override {
+    ModuleSpec::Options options;
+    options.loader = NativeModulesOf(Interpreter::Get())->LoaderFor(init_);
+    options.origin = "built-in";
+    return ModuleSpec::New(name, std::move(options));
+  }
+
+ private:
+  const ModuleInitFunction init_;
+};
+
 class ImportSubsystemTest : public testing::Test {
  public:
   static void SetUpTestSuite() {
@@ -195,30 +211,22 @@ TEST_F(ImportSubsystemTest, AForkWhileAnotherInterpreterIsInsideAModuleBody) {
 
 // Whichever of them is first runs it, in the main interpreter, and the other one finds what that has made.
 TEST_F(ImportSubsystemTest, B117_SinglePhaseRunsOnceThoughTwoInterpretersImportItAtOnce) {
-  class NativeFinder final : public Finder {
-    absl::StatusOr<Ref<ModuleSpec>> FindSpec(std::string_view name, const std::vector<std::string>*,
-                                             const Object*) override {
-      ModuleSpec::Options options;
-      options.loader = NativeModulesOf(Interpreter::Get())->LoaderFor([](ModuleInit& init) {
-        runs.fetch_add(1, kRelease);
-        {
-          DetachedScope detached;
-          while (!leave.load(kAcquire)) YieldCpu();
-        }
-        init.Return(Ref<Object>(Module::New(init.name(), init.spec())));
-      });
-      options.origin = "built-in";
-      return ModuleSpec::New(name, std::move(options));
+  const auto init = [](ModuleInit& init) {
+    runs.fetch_add(1, kRelease);
+    {
+      DetachedScope detached;
+      while (!leave.load(kAcquire)) YieldCpu();
     }
+    init.Return(Ref<Object>(Module::New(init.name(), init.spec())));
   };
   for (const bool main_is_first : {true, false}) {
     runs.store(0, kRelaxed);
     leave.store(false, kRelaxed);
-    Start().set_meta_path(List::Of({MakeRef<NativeFinder>()}));
+    Start().set_meta_path(List::Of({MakeRef<NativeFinder>(init)}));
     ThreadState* const main_thread = ThreadState::Current();
     ASSERT_TRUE(Runtime::NewInterpreter(InterpreterConfig::Legacy()).ok());
     Interpreter& sub = Interpreter::Get();
-    ImporterOf(sub)->set_meta_path(List::Of({MakeRef<NativeFinder>()}));
+    ImporterOf(sub)->set_meta_path(List::Of({MakeRef<NativeFinder>(init)}));
     ThreadState::Swap(main_thread);
     Atomic<int> started{0};
     // The cache is the process' own: a name for each pair.
@@ -245,6 +253,38 @@ TEST_F(ImportSubsystemTest, B117_SinglePhaseRunsOnceThoughTwoInterpretersImportI
     EXPECT_EQ(runs.load(kAcquire), 1) << name;
     EXPECT_EQ(Runtime::Finalize(), 0);
   }
+}
+
+// The init function runs in the main interpreter, with a state of its own there; however it ends, the thread is back where
+// it was and that state is gone.
+TEST_F(ImportSubsystemTest, IL69_AnInitThatThrowsInTheMainInterpreterLeadsBack) {
+  static bool throws;
+  static Interpreter* ran_in;
+  throws = true;
+  const auto init = [](ModuleInit& init) {
+    ran_in = &Interpreter::Get();
+    if (throws) throw 7;
+    init.Return(Ref<Object>(Module::New(init.name(), init.spec())));
+  };
+  Start();
+  Interpreter& main = Interpreter::Get();
+  ThreadState* const main_thread = ThreadState::Current();
+  const auto sub = Runtime::NewInterpreter(InterpreterConfig::Legacy());
+  ASSERT_TRUE(sub.ok());
+  Importer& importer = *ImporterOf(Interpreter::Get());
+  importer.set_meta_path(List::Of({MakeRef<NativeFinder>(init)}));
+  const size_t states = main.threads().size();
+  EXPECT_THROW(static_cast<void>(importer.Import("throws")), int);
+  EXPECT_EQ(ran_in, &main);
+  EXPECT_EQ(ThreadState::Current(), *sub);
+  EXPECT_EQ(main.threads().size(), states);
+  EXPECT_FALSE(importer.modules().Get("throws"));
+  throws = false;
+  EXPECT_EQ(importer.Import("throws").ok(), kGilEnabled);  // IL-67
+  EXPECT_EQ(ThreadState::Current(), *sub);
+  EXPECT_EQ(main.threads().size(), states);
+  Runtime::EndInterpreter(**sub);
+  main_thread->Attach();
 }
 
 // What is given while the runtime runs is for its next life: neither the table that is frozen nor what a new interpreter
