@@ -202,7 +202,7 @@ Options Exhaustive(int bound) {
   Options options = Options::Exhaustive(bound);
   options.usable_cpus = 1;
   options.stale_reads = 1;
-  options.max_schedules = 150'000;
+  options.max_schedules = 1'000'000;
   return options;
 }
 

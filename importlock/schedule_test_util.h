@@ -51,8 +51,8 @@ inline void ExpectOkByPct(
 
 // Requires every schedule within the bounds. Returns how many there were.
 inline uint64_t ExpectComplete(detsched::Options options, const ScheduleBody& body) {
-  options.max_schedules =
-      100'000;  // more than any of these needs; a search whose steps do not repeat may not end
+  // More than any of these needs; a search whose steps do not repeat may not end.
+  options.max_schedules = 1'000'000;
   const detsched::Result result = detsched::Explore(Isolated(options), body);
   EXPECT_TRUE(result.ok()) << result.report;
   EXPECT_TRUE(result.complete) << result.report;

@@ -99,6 +99,24 @@ TEST(LitmusScheduleTest, AsymmetricFencesOrderALightWithAHeavySide) {
   EXPECT_THAT(StoreBuffering(kRelaxed, kRelaxed, Light, NoFence), Contains("00"));
 }
 
+TEST(LitmusScheduleTest, ACompareExchangeThatFailsMayReadAnOlderStore) {
+  const auto outcomes = [](std::memory_order store, std::memory_order load, uint32_t expected) {
+    return Outcomes(3, {[=](Litmus& m) {
+                          m.x.store(1, kRelaxed);
+                          m.y.store(1, store);
+                        },
+                        [=](Litmus& m) {
+                          m.r[0] = m.y.load(load);
+                          m.r[2] = expected;
+                          m.r[1] = m.x.compare_exchange_strong(m.r[2], 2, kRelaxed, kRelaxed);
+                        }});
+  };
+  EXPECT_THAT(outcomes(kRelaxed, kRelaxed, 1), UnorderedElementsAre("000", "011", "100", "111"));
+  EXPECT_THAT(outcomes(kRelease, kAcquire, 1), UnorderedElementsAre("000", "011", "111"));
+  // Not one of the value that it expects: then it would have to be the newest, and succeed.
+  EXPECT_THAT(outcomes(kRelaxed, kRelaxed, 0), UnorderedElementsAre("010", "001", "101"));
+}
+
 TEST(LitmusScheduleTest, WithoutMembarrierALightFenceIsAFullOne) {
   Options options = AllOutcomes();
   options.membarrier = false;

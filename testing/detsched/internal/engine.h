@@ -163,6 +163,8 @@ class Engine {
   void AddAlternative(int id, Turn turn, bool preempts);
   void ApplyTurn(const Alternative& alternative);
   bool AdvanceToNextDeadline();
+  int ChooseFailure(const ThreadMemory& thread, const AtomicLocation& location, uint64_t expected,
+                    std::memory_order failure);
   void EverybodySpins(uint32_t ready);
   void Wake(Fiber& fiber, FutexResult result);
   void Die(int id, Death death);

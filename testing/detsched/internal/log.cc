@@ -80,6 +80,7 @@ std::string Describe(const Step& step, const std::vector<NamedRange>& names, con
   const std::string object = NameOf(names, step.address);
   const std::string before = Value(step.before);
   const std::string after = Value(step.after);
+  const bool older = step.detail != 0 && step.detail != kSpurious;
   switch (step.op) {
     case Op::kLoad:
       return Access("load", object,
@@ -95,7 +96,8 @@ std::string Describe(const Step& step, const std::vector<NamedRange>& names, con
       return Access("cas", object, before + " -> " + after, step.order);
     case Op::kCompareFailed:
       return Access("cas failed", object,
-                    "= " + before + ", expected " + after + (step.detail != 0 ? ", spuriously" : ""),
+                    "= " + before + (older ? Format(" [%d older than the newest]", step.detail) : "") +
+                        ", expected " + after + (step.detail == kSpurious ? ", spuriously" : ""),
                     step.order);
     case Op::kConstruct:
       return Format("%-11s %s", "construct", object.c_str());

@@ -19,7 +19,7 @@ enum class Op : uint8_t {
   kStore,            // before, after
   kRmw,              // before, after; detail: Rmw
   kCompareExchange,  // before, after
-  kCompareFailed,    // before: value met, after: expected
+  kCompareFailed,    // before: value met, after: expected; detail: its age, or kSpurious
   kConstruct,
   kPlainRead,
   kPlainWrite,
@@ -45,6 +45,8 @@ enum class Op : uint8_t {
   kChoose,  // before: count, after: choice
   kPoint,   // label
 };
+
+inline constexpr uint8_t kSpurious = UINT8_MAX;
 
 struct Step {
   Op op;

@@ -8,7 +8,8 @@
 //    which the thread knows of.
 //  * Release stores carry what the thread knows; an acquire load of them, or of a read-modify-write in their
 //    release sequence, joins it. A relaxed load joins it at the thread's next full fence.
-//  * Read-modify-writes read the newest store. A compare-exchange that fails reads the newest store too.
+//  * Read-modify-writes read the newest store. A compare-exchange that fails is a load: it may do so because it reads an
+//    older store of another value, also where the newest one is what it expects.
 //  * seq_cst operations are totally ordered as they are executed. A seq_cst load returns nothing older than
 //    the last seq_cst store of its location, nor than what a seq_cst load before it has read there or a full fence
 //    executed before had seen. A seq_cst access is not a fence: it orders nothing else.
@@ -138,6 +139,10 @@ class Memory {
 
   // How many stores, the newest first, a load may return.
   int Candidates(const ThreadMemory& thread, const AtomicLocation& location, std::memory_order order) const;
+
+  static uint64_t Value(const AtomicLocation& location, int age) {
+    return location.stores[(location.newest - static_cast<uint32_t>(age)) % kHistory].value;
+  }
 
   // Performs the load of the `age`-th newest store.
   uint64_t Load(int self, ThreadMemory& thread, AtomicLocation& location, int age, std::memory_order order);

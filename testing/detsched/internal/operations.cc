@@ -34,7 +34,7 @@ uint64_t Apply(Rmw operation, uint64_t value, uint64_t operand) {
   return value;
 }
 
-uint64_t Newest(const AtomicLocation& location) { return location.stores[location.newest % kHistory].value; }
+uint64_t Newest(const AtomicLocation& location) { return Memory::Value(location, 0); }
 
 constexpr const char* kThreadNames[kMaxFibers] = {
     "thread 0", "thread 1", "thread 2",  "thread 3",  "thread 4",  "thread 5",  "thread 6",  "thread 7",
@@ -112,13 +112,14 @@ bool Engine::AtomicCompareExchange(void* address, size_t size, uint64_t* expecte
   ThreadMemory& thread = self().memory;
   Race race;
   AtomicLocation& location = memory_.Locate(current_, thread, address, size, &race);
-  const bool equal = Newest(location) == *expected;
+  const int age = ChooseFailure(thread, location, *expected, failure);
+  const bool equal = age == 0 && Newest(location) == *expected;
   const bool spurious = equal && weak && Fault(&weak_cas_failures_, options_.weak_cas_failures);
   const bool done = equal && !spurious;
-  const uint64_t met = memory_.Load(current_, thread, location, 0, done ? success : failure);
+  const uint64_t met = memory_.Load(current_, thread, location, age, done ? success : failure);
   Step& step = Log(done ? Op::kCompareExchange : Op::kCompareFailed, address, site);
   step.order = done ? success : failure;
-  step.detail = spurious;
+  step.detail = static_cast<uint8_t>(spurious ? kSpurious : age);
   step.before = met;
   step.after = done ? desired : *expected;
   if (race.found) ReportRace(race, "compare-exchange", address, site);
@@ -129,6 +130,19 @@ bool Engine::AtomicCompareExchange(void* address, size_t size, uint64_t* expecte
   memory_.AppendStore(current_, thread, location, desired, success, /*rmw=*/true);
   WriteMemory(address, size, desired);
   return true;
+}
+
+// The age of the store that a compare-exchange reads. 0, the newest, is what it succeeds with if it does. One that fails is
+// a load and may read an older store, though not one of the value that it was looking for.
+int Engine::ChooseFailure(const ThreadMemory& thread, const AtomicLocation& location, uint64_t expected,
+                          std::memory_order failure) {
+  const int candidates = options_.weak_memory ? memory_.Candidates(thread, location, failure) : 1;
+  int ages[kHistory] = {0};
+  int count = 1;
+  for (int age = 1; age < candidates; ++age) {
+    if (memory_.Value(location, age) != expected) ages[count++] = age;
+  }
+  return ages[Choose(ChoiceKind::kLoad, count)];
 }
 
 void Engine::PlainRead(const void* address, Site site) {
