@@ -292,35 +292,35 @@ TEST(InteractiveBudgetTest, ABusyThreadKeepsItsShareOverAnyLongStretch) {
 }
 
 TEST(GilPolicyTest, AnInteractiveThreadIsGrantedWithoutWaitingForTheInterval) {
-  Gil gil(kOn);
-  gil.set_interval(5'000'000);  // five seconds: whoever waits for it fails the test
-  gil.set_policy(SwitchPolicy::kInteractive);
-  std::atomic<bool> stop{false};
-  std::atomic<bool> busy_runs{false};
-  std::thread busy([&] {
-    TestThread self;
-    ASSERT_EQ(gil.Take(self.holder), TakeResult::kTaken);
-    while (!stop) {
-      busy_runs = true;
-      if (self.asked()) {
-        ASSERT_EQ(gil.Yield(self.holder), TakeResult::kTaken);
-      }
-    }
-    gil.Drop(self.holder);
-    gil.Forget(self.holder);
-  });
-  ASSERT_TRUE(Eventually([&] { return busy_runs.load(); }));
-  TestThread io;
-  const int64_t start = MonotonicNow();
+  // Each time with a fresh Gil: on a machine that is busy one grant may use up what it may cost the other thread.
   for (int i = 0; i < 5; ++i) {
+    Gil gil(kOn);
+    gil.set_interval(5'000'000);  // five seconds: whoever waits for it fails the test
+    gil.set_policy(SwitchPolicy::kInteractive);
+    std::atomic<bool> stop{false};
+    std::atomic<bool> busy_runs{false};
+    std::thread busy([&] {
+      TestThread self;
+      ASSERT_EQ(gil.Take(self.holder), TakeResult::kTaken);
+      while (!stop) {
+        busy_runs = true;
+        if (self.asked()) {
+          ASSERT_EQ(gil.Yield(self.holder), TakeResult::kTaken);
+        }
+      }
+      gil.Drop(self.holder);
+      gil.Forget(self.holder);
+    });
+    ASSERT_TRUE(Eventually([&] { return busy_runs.load(); }));
+    TestThread io;
+    const int64_t start = MonotonicNow();
     ASSERT_EQ(gil.Take(io.holder), TakeResult::kTaken);
+    EXPECT_LT(MonotonicNow() - start, 2 * kNanosPerSecond);
     gil.Drop(io.holder);
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_EQ(gil.Stats().preemptions, 1u);
+    stop = true;
+    busy.join();
   }
-  EXPECT_LT(MonotonicNow() - start, 2 * kNanosPerSecond);
-  EXPECT_GE(gil.Stats().preemptions, 5u);
-  stop = true;
-  busy.join();
 }
 
 }  // namespace

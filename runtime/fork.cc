@@ -78,28 +78,43 @@ bool RanBesideUs(Interpreter& interp) {
 
 void Fork::Register(Callbacks callbacks) {
   const Interpreter* const interp = ThreadState::Get("os.register_at_fork").interp();
-  auto entry = std::make_shared<const Callbacks>(std::move(callbacks));
+  std::list<Registration> fresh;
+  fresh.push_back({interp, std::make_shared<const Callbacks>(std::move(callbacks))});
   MutexLock lock(State().mutex);
-  State().registrations.push_back({interp, std::move(entry)});
+  std::list<Registration>& all = State().registrations;
+  all.splice(all.end(), fresh);
 }
 
 void Fork::Clear(const Interpreter& interp) {
-  std::list<Registration> old;  // goes after the lock: what callbacks hold may run code
-  MutexLock lock(State().mutex);
   std::list<Registration>& all = State().registrations;
-  for (auto it = all.begin(); it != all.end();) {
-    const auto entry = it++;
-    if (entry->interp == &interp) old.splice(old.end(), all, entry);
+  for (;;) {
+    std::list<Registration> old;  // goes after the lock, and may register others
+    MutexLock lock(State().mutex);
+    for (auto it = all.begin(); it != all.end();) {
+      const auto entry = it++;
+      if (entry->interp == &interp) old.splice(old.end(), all, entry);
+    }
+    if (old.empty()) return;
   }
 }
 
 void Fork::RunCallbacks(const Interpreter& interp, Callback Callbacks::*which, bool newest_first) {
   std::vector<std::shared_ptr<const Callbacks>> callbacks;
-  {
-    MutexLock lock(State().mutex);
-    for (const Registration& entry : State().registrations) {
-      if (entry.interp == &interp) callbacks.push_back(entry.callbacks);
+  // Room first: nothing is allocated under the lock.
+  for (;;) {
+    callbacks.clear();
+    bool complete = true;
+    {
+      MutexLock lock(State().mutex);
+      for (const Registration& entry : State().registrations) {
+        if (entry.interp != &interp) continue;
+        complete = callbacks.size() < callbacks.capacity();
+        if (!complete) break;
+        callbacks.push_back(entry.callbacks);
+      }
     }
+    if (complete) break;
+    callbacks.reserve(callbacks.capacity() * 2 + 8);
   }
   if (newest_first) std::reverse(callbacks.begin(), callbacks.end());
   const InterpreterHooks& hooks = Runtime::Get().interpreters().hooks();

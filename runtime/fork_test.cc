@@ -337,6 +337,20 @@ TEST_F(ForkTest, CallbacksAreOfTheInterpreterThatForksAndGoWithIt) {
   EXPECT_EQ(log.use_count(), 2);  // this function's, and that of `note`
 }
 
+TEST_F(ForkTest, ACallbackThatIsRegisteredByTheEndOfAnotherGoesToo) {
+  Start();
+  const auto held = std::make_shared<int>();
+  {
+    const std::shared_ptr<int> last(new int, [held](const int* number) {
+      delete number;
+      Fork::Register({[held] { return absl::OkStatus(); }, {}, {}});
+    });
+    Fork::Register({[last] { return absl::OkStatus(); }, {}, {}});
+  }
+  Runtime::Finalize();
+  EXPECT_EQ(held.use_count(), 1);
+}
+
 // Those that nothing stops for a fork: threads that are detached, and with the GIL those with a GIL of their own. What
 // they would be changing, the child finds half changed.
 TEST_F(ForkTest, FK2_NobodyIsInsideAListAcrossAFork) {

@@ -209,6 +209,20 @@ TEST_F(ImportSubsystemTest, AForkWhileAnotherInterpreterIsInsideAModuleBody) {
   importing.join();
 }
 
+TEST_F(ImportSubsystemTest, WhatForkCallbacksHoldGoesBeforeTheImporter) {
+  static std::string imported;
+  struct Importing final : Object {
+    ~Importing() override {
+      imported = std::string(ImporterOf(Interpreter::Get())->Import("late").status().message());
+    }
+    const char* TypeName() const override { return "Importing"; }
+  };
+  Start();
+  Fork::Register({[held = MakeRef<Importing>()] { return absl::OkStatus(); }, {}, {}});
+  Runtime::Finalize();
+  EXPECT_EQ(imported, "unable to get sys.modules");  // after the modules
+}
+
 // Whichever of them is first runs it, in the main interpreter, and the other one finds what that has made.
 TEST_F(ImportSubsystemTest, B117_SinglePhaseRunsOnceThoughTwoInterpretersImportItAtOnce) {
   const auto init = [](ModuleInit& init) {

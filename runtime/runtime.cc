@@ -192,11 +192,11 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
           },
       .clear =
           [](void* context, Interpreter& interp) {
+            Fork::Clear(interp);  // with everything working: what callbacks hold may run code
             const std::vector<Subsystem>& subsystems = static_cast<Runtime*>(context)->subsystems_;
             for (auto it = subsystems.rbegin(); it != subsystems.rend(); ++it) {
               if (it->clear_interpreter != nullptr) it->clear_interpreter(it->context, interp);
             }
-            Fork::Clear(interp);
             Thread::Disown(interp);
           },
       .join_threads = [](void*, Interpreter& interp) { return Thread::JoinAll(interp); },
@@ -308,6 +308,7 @@ void Runtime::TearDown(Interpreter& interp, ThreadState& thread) {
     if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
   }
   interp.Clear(thread);
+  Fork::Clear(interp);  // what its last destructors have registered
 }
 
 void Runtime::EndInterpreter(ThreadState& thread) {
@@ -476,6 +477,7 @@ int Runtime::FinalizeNow() {
   }
   if (Flush(interp) != 0) status = -1;
   interp.Clear(thread);
+  Fork::Clear(interp);
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
     if (it->finalize_process != nullptr) it->finalize_process(it->context);
   }

@@ -38,7 +38,14 @@ namespace {
 using HandleLock = RankedMutex<LockRank::kThreadHandle>;
 using HandleLockGuard = BasicMutexLock<HandleLock>;
 
-constinit HandleLock handles_lock;
+// Never destroyed: a thread that hangs may come here while the process ends. Only ThreadSanitizer's locks have a destructor.
+union KeptLock {
+  constexpr KeptLock() : lock() {}
+  constexpr ~KeptLock() {}
+  HandleLock lock;
+};
+constinit KeptLock kept_lock;
+constinit HandleLock& handles_lock = kept_lock.lock;
 
 }  // namespace
 

@@ -121,6 +121,17 @@ std::unique_ptr<Chooser> MakeChooser(const Options& options) {
   return std::make_unique<internal::ReplayChooser>(std::move(choices));
 }
 
+std::string Summary(const Options& options, const Result& result) {
+  char text[256];
+  std::snprintf(text, sizeof(text),
+                "detsched: %s: %" PRIu64 " schedules (%" PRIu64 " cut short), %" PRIu64
+                " steps, %.3f s, %.0f schedules/s%s%s",
+                StrategyName(options.strategy), result.schedules, result.pruned, result.steps, result.seconds,
+                static_cast<double>(result.schedules) / std::max(result.seconds, 1e-9),
+                result.complete ? ", complete" : "", result.diverged != 0 ? ", DIVERGED" : "");
+  return text;
+}
+
 class Exploration {
  public:
   Exploration(Engine* engine, const Options& options, bool stop_at_divergence,
@@ -146,7 +157,7 @@ class Exploration {
     Search();
     result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (result_.ok()) {
-      result_.report = Summary();
+      result_.report = Summary(options_, result_);
     } else {
       if (options_.shrink && result_.failure != Failure::kUsage) {
         internal::Shrink(internal::ToScript(engine_.decisions()), kShrinkRuns,
@@ -247,17 +258,6 @@ class Exploration {
     return true;
   }
 
-  std::string Summary() const {
-    char text[256];
-    std::snprintf(text, sizeof(text),
-                  "detsched: %s: %" PRIu64 " schedules (%" PRIu64 " cut short), %" PRIu64
-                  " steps, %.3f s, %.0f schedules/s%s%s",
-                  StrategyName(options_.strategy), result_.schedules, result_.pruned, result_.steps,
-                  result_.seconds, static_cast<double>(result_.schedules) / std::max(result_.seconds, 1e-9),
-                  result_.complete ? ", complete" : "", result_.diverged != 0 ? ", DIVERGED" : "");
-    return text;
-  }
-
   // Of the failed schedule that the engine holds.
   void Report() {
     result_.trace = internal::EncodeTrace(choices_);
@@ -347,7 +347,12 @@ Result ExploreHereOrIsolated(const Options& options, bool stop_at_divergence,
     result.diverged += all.diverged;
     result.seconds += all.seconds;
     result.complete = result.complete && result.diverged == 0;
+    if (!result.ok() && all.schedules != 0) {
+      result.report =
+          "after " + std::to_string(all.schedules) + " schedules of other processes:\n" + result.report;
+    }
     all = std::move(result);
+    if (all.ok()) all.report = Summary(options, all);
     if (!all.ok() || all.rest.empty() || all.schedules >= options.max_schedules) return all;
     if (stop_at_divergence && all.diverged != 0) return all;
     part.resume = all.rest;

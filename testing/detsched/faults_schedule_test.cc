@@ -420,6 +420,7 @@ TEST(FaultsScheduleTest, AnExhaustiveSearchGoesOnInAnotherProcess) {
   uint64_t schedules = result.schedules;
   while (!result.complete) {
     ASSERT_FALSE(result.rest.empty()) << result.report;
+    ASSERT_LT(schedules, whole.schedules) << "it begins again each time";
     cut.resume = result.rest;
     result = Explore(cut, without_lives);
     schedules += result.schedules;

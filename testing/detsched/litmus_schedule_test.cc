@@ -113,6 +113,31 @@ TEST(LitmusScheduleTest, ACompareExchangeThatFailsMayReadAnOlderStore) {
   };
   EXPECT_THAT(outcomes(kRelaxed, kRelaxed, 1), UnorderedElementsAre("000", "011", "100", "111"));
   EXPECT_THAT(outcomes(kRelease, kAcquire, 1), UnorderedElementsAre("000", "011", "111"));
+  // Message passing by what a failure acquires, and a failure that has a place among the seq_cst operations.
+  const auto failing = [](std::memory_order store, std::memory_order failure) {
+    return Outcomes(2, {[=](Litmus& m) {
+                          m.y.store(1, kRelaxed);
+                          m.x.store(1, store);
+                        },
+                        [=](Litmus& m) {
+                          m.r[0] = 7;
+                          m.x.compare_exchange_strong(m.r[0], 8, kSeqCst, failure);
+                          m.r[1] = m.y.load(kRelaxed);
+                        }});
+  };
+  EXPECT_THAT(failing(kRelease, kRelaxed), UnorderedElementsAre("00", "01", "10", "11"));
+  EXPECT_THAT(failing(kRelease, kAcquire), UnorderedElementsAre("00", "01", "11"));
+  const auto buffering = [](std::memory_order failure) {
+    const auto side = [failure](Atomic<uint32_t>& own, Atomic<uint32_t>& other, uint32_t* read) {
+      own.store(1, kSeqCst);
+      *read = 7;
+      other.compare_exchange_strong(*read, 8, kSeqCst, failure);
+    };
+    return Outcomes(
+        2, {[=](Litmus& m) { side(m.x, m.y, &m.r[0]); }, [=](Litmus& m) { side(m.y, m.x, &m.r[1]); }});
+  };
+  EXPECT_THAT(buffering(kAcquire), UnorderedElementsAre("00", "01", "10", "11"));
+  EXPECT_THAT(buffering(kSeqCst), UnorderedElementsAre("01", "10", "11"));
   // Not one of the value that it expects: then it would have to be the newest, and succeed.
   EXPECT_THAT(outcomes(kRelaxed, kRelaxed, 0), UnorderedElementsAre("010", "001", "101"));
 }

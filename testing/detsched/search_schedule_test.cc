@@ -113,7 +113,7 @@ Program RandomProgram(std::mt19937& random) {
   for (auto& fiber : program) {
     fiber.resize(program.size() == 2 ? 2 + random() % 3 : 1 + random() % 2);
     for (Access& access : fiber) {
-      access.kind = static_cast<int>(random() % 9);
+      access.kind = static_cast<int>(random() % 10);
       access.variable = static_cast<int>(random() % 3);
       static constexpr std::memory_order kOrders[] = {kRelaxed, kAcqRel, kSeqCst};
       access.order = kOrders[random() % 3];
@@ -155,6 +155,15 @@ std::map<std::string, uint64_t> Outcomes(const Program& program, const Options& 
             case 8:
               CpuRelax();
               break;
+            case 9: {
+              uint32_t expected =
+                  static_cast<uint32_t>(10 * (i + 1));  // what this fiber stores first, or 0 is there
+              if (access.variable == 0) expected = 0;
+              const std::memory_order failure = rmw_order ? kAcquire : access.order;
+              const bool done = word.compare_exchange_strong(expected, next++, access.order, failure);
+              read[i] += std::to_string(expected) + (done ? "! " : "? ");
+              break;
+            }
           }
         }
       });

@@ -119,12 +119,14 @@ static const AsymmetricFenceRegistration registration __attribute__((init_priori
 void YieldCpu() { ::sched_yield(); }
 
 int UsableCpus() {
-  static const int cpus = [] {
+  // No guarded static: a fork might find another thread inside it, and the child would wait for that one.
+  static std::atomic<int> known{0};
+  int cpus = known.load(std::memory_order_relaxed);
+  if (cpus == 0) {
     cpu_set_t set;
-    if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-    const int count = CPU_COUNT(&set);
-    return count < 1 ? 1 : count;
-  }();
+    cpus = ::sched_getaffinity(0, sizeof(set), &set) != 0 ? 1 : std::max(CPU_COUNT(&set), 1);
+    known.store(cpus, std::memory_order_relaxed);
+  }
   return cpus;
 }
 

@@ -13,11 +13,12 @@ namespace pyrt::inline PYRT_VARIANT::detsched::internal {
 
 // What the next step of a fiber touches, for the independence relation of sleep sets.
 enum class Effect : uint8_t {
-  kNone,    // only the fiber itself
-  kRead,    // reads `address`
-  kReadSc,  // reads `address` with a place in the order of all seq_cst operations
-  kWrite,   // writes `address`, or its queue of sleepers
-  kGlobal,  // may concern anybody: fences, start, exit, join, fork, signals
+  kNone,             // only the fiber itself
+  kRead,             // reads `address`
+  kReadSc,           // reads `address` with a place in the order of all seq_cst operations
+  kWrite,            // writes `address`, or its queue of sleepers
+  kCompareExchange,  // the same, or only reads it
+  kGlobal,           // may concern anybody: fences, start, exit, join, fork, signals
 };
 
 struct Pending {
@@ -34,7 +35,7 @@ inline bool Independent(const Pending& a, const Pending& b) {
 
 enum class ChoiceKind : uint8_t {
   kFiber,  // who runs next, and how
-  kLoad,   // the age of the store that a load returns
+  kLoad,   // which store a load, or a compare-exchange that fails, reads: 0 is the newest
   kFault,  // whether an optional mishap happens: a weak compare-exchange, a thread start, a clock jump
   kFork,   // which side of a fork
   kUser,   // Schedule::Choose, detsched::Choose

@@ -165,6 +165,7 @@ class Engine {
   bool AdvanceToNextDeadline();
   int ChooseFailure(const ThreadMemory& thread, const AtomicLocation& location, uint64_t expected,
                     std::memory_order failure);
+  void StoresArrive();
   void EverybodySpins(uint32_t ready);
   void Wake(Fiber& fiber, FutexResult result);
   void Die(int id, Death death);

@@ -10,6 +10,7 @@
 //    release sequence, joins it. A relaxed load joins it at the thread's next full fence.
 //  * Read-modify-writes read the newest store. A compare-exchange that fails is a load: it may do so because it reads an
 //    older store of another value, also where the newest one is what it expects.
+//  * Stores arrive in finite time: when the clock moves on, because nobody can run or everybody spins, all are seen.
 //  * seq_cst operations are totally ordered as they are executed. A seq_cst load returns nothing older than
 //    the last seq_cst store of its location, nor than what a seq_cst load before it has read there or a full fence
 //    executed before had seen. A seq_cst access is not a fence: it orders nothing else.
@@ -159,8 +160,8 @@ class Memory {
   Race ReadPlain(int self, ThreadMemory& thread, const void* address, Site site);
   Race WritePlain(int self, ThreadMemory& thread, const void* address, Site site, uint32_t gone);
 
-  // The child of a fork finds in memory all that thread `other`, which is not in it, had stored. That orders
-  // nothing: what `other` was in the middle of stays a race.
+  // `thread` does not see older values of what `other` has stored: in the child of a fork, which finds all that in memory, and
+  // when time passes. That orders nothing: what `other` was in the middle of stays a race.
   void SeeAllOf(int other, const ThreadMemory& other_thread, ThreadMemory& thread);
 
  private:

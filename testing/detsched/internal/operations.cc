@@ -108,7 +108,7 @@ uint64_t Engine::AtomicRmw(void* address, size_t size, Rmw operation, uint64_t o
 bool Engine::AtomicCompareExchange(void* address, size_t size, uint64_t* expected, uint64_t desired,
                                    std::memory_order success, std::memory_order failure, bool weak,
                                    Site site) {
-  Point(Effect::kWrite, address);
+  Point(Effect::kCompareExchange, address);
   ThreadMemory& thread = self().memory;
   Race race;
   AtomicLocation& location = memory_.Locate(current_, thread, address, size, &race);
@@ -127,6 +127,7 @@ bool Engine::AtomicCompareExchange(void* address, size_t size, uint64_t* expecte
     *expected = met;
     return false;
   }
+  Progress();
   memory_.AppendStore(current_, thread, location, desired, success, /*rmw=*/true);
   WriteMemory(address, size, desired);
   return true;

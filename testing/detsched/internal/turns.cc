@@ -22,7 +22,12 @@ void Engine::Point(Pending pending) {
   self().pending = pending;
   Reschedule();
   if (options_.coverage != nullptr) Cover(pending);
-  if (pending.effect >= Effect::kWrite || (spinning_ & Bit(current_)) == 0) Progress();
+  const bool looks_only = (spinning_ & Bit(current_)) != 0;
+  if (pending.effect == Effect::kCompareExchange) {
+    if (!looks_only) yielded_ = 0;  // Progress() when it has succeeded
+  } else if (pending.effect >= Effect::kWrite || !looks_only) {
+    Progress();
+  }
 }
 
 // Counts the pair of this step and the last one, if they are of different fibers: what a fuzzer is to vary.
@@ -192,21 +197,25 @@ void Engine::CollectAlternatives() {
 }
 
 void Engine::EverybodySpins(uint32_t ready) {
-  // A store reaches everybody in finite time, which is less than any timeout: nobody goes on seeing older values.
-  for (uint32_t readers = ready; readers != 0; readers &= readers - 1) {
-    ThreadMemory& reader = fibers_[std::countr_zero(readers)].memory;
-    for (uint32_t left = used_fibers_; left != 0; left &= left - 1) {
-      const int i = std::countr_zero(left);
-      memory_.SeeAllOf(i, fibers_[i].memory, reader);
-    }
-  }
-  // Then only time can help. Nobody's turn is a matter of choice here: they go round.
+  StoresArrive();
+  // Only time can help. Nobody's turn is a matter of choice here: they go round.
   if (++idle_rounds_ < 3 || !AdvanceToNextDeadline()) now_ += kNanosPerMicro;
   int next = turn_;
   do {
     next = (next + 1) % kMaxFibers;
   } while ((ready & Bit(next)) == 0);
   yielded_ = ready & ~Bit(next);
+}
+
+// A store reaches everybody in finite time, which is less than any timeout: nobody goes on seeing older values.
+void Engine::StoresArrive() {
+  for (uint32_t readers = used_fibers_; readers != 0; readers &= readers - 1) {
+    ThreadMemory& reader = fibers_[std::countr_zero(readers)].memory;
+    for (uint32_t left = used_fibers_; left != 0; left &= left - 1) {
+      const int i = std::countr_zero(left);
+      memory_.SeeAllOf(i, fibers_[i].memory, reader);
+    }
+  }
 }
 
 void Engine::ApplyTurn(const Alternative& alternative) {
@@ -252,6 +261,7 @@ bool Engine::AdvanceToNextDeadline() {
   }
   if (next == kNoDeadline) return false;
   if (next > now_) {
+    StoresArrive();
     now_ = next;
     Log(Op::kTimePasses, nullptr, Site{}).after = static_cast<uint64_t>(now_ - kStartOfTime);
   }
