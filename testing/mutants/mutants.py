@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Makes each mistake of the table on purpose, and requires that the named schedule test finds it.
 
-    mutants.py check TABLE              the table and the sources name the same mutants
-    mutants.py run TABLE BINARY...      runs, for each row, the test with PYRT_MUTANT set; prints killed/total
+    mutants.py check TABLE              the table and the sources name the same mutants, and the BUILD file beside the
+                                        table runs each test that the table names
+    mutants.py run TABLE BINARY...      runs, for each row, the test with PYRT_MUTANT set; prints killed/total. All
+                                        binaries of a folder go into one run
 
 A mutant is compiled into the schedule tests at PYRT_MUTANT(name) and made when the environment asks for it. The test that
 kills it is mostly an ordinary one, which passes without the mutant (it is a test of its own folder) and must fail with it, by an
@@ -18,8 +20,10 @@ import subprocess
 import sys
 import time
 
+BUILD = "testing/mutants/BUILD.bazel"
 SECONDS = 120  # for one mutant, on a machine that does other things too
 SITE = re.compile(r"\bPYRT_MUTANT\(\s*(\w+)\s*\)")
+LABEL = re.compile(r'"//([\w/]+):(\w+_schedule_test)"')
 # The scheduler's own, for its own tests, and the definitions of the macro.
 NOT_A_SITE = re.compile(r"testing/|runtime/sync/(platform\.h|internal/native_platform\.h)$")
 
@@ -94,6 +98,10 @@ def check(table: str) -> int:
             problems.append(f"{table}: {row.mutant}: there is no {folder}/{name}.cc")
         elif case.split("/")[0] not in source.read_text(encoding="utf-8"):
             problems.append(f"{table}: {row.mutant}: {folder}/{name}.cc has no {row.test}")
+    run_by_build = {f"{folder}/{name}" for folder, name in LABEL.findall((root / BUILD).read_text(encoding="utf-8"))}
+    in_rows = {row.binary for row in rows if not row.open}
+    problems += [f"{table}: {BUILD} does not run {binary}" for binary in sorted(in_rows - run_by_build)]
+    problems += [f"{BUILD}: {binary} kills no mutant of {table}" for binary in sorted(run_by_build - in_rows)]
     without = sum(row.open for row in rows)
     print("\n".join(problems) or f"{len(rows)} mutants, each in the sources and in the table; {without} without a test")
     return 1 if problems or len(rows) - without < 40 else 0
@@ -125,14 +133,21 @@ def kill(row: Row, variant: str, binary: str) -> tuple[bool, str, float]:
 
 
 def run(table: str, binaries: list[str]) -> int:
-    jobs = []
-    for binary in binaries:
-        for row in read_table(table):
-            for variant in row.variants:
-                if binary.endswith(f"{row.binary}_detsched_{variant}"):
-                    jobs.append((row, variant, binary))
+    jobs, missing = [], set()
+    folders = {os.path.dirname(os.path.abspath(binary)) for binary in binaries}
+    for row in read_table(table):
+        for variant in row.variants:
+            wanted = f"{row.binary}_detsched_{variant}"
+            binary = next((binary for binary in binaries if binary.endswith(wanted)), None)
+            if binary is not None:
+                jobs.append((row, variant, binary))
+            elif any(folder.endswith(f"/{os.path.dirname(wanted)}") for folder in folders):
+                missing.add(wanted)
+    if missing:
+        sys.exit(f"of a folder whose mutants are run, no binary was given for: {', '.join(sorted(missing))}")
     if not jobs:
         sys.exit("no binary of the table was given")
+    jobs.sort(key=lambda job: binaries.index(job[2]))
     # A test that makes its mutants itself is run once for all of them. Two at once hide most of the waiting.
     def run_of(job: tuple[Row, str, str]) -> tuple[str, str]:
         row, _, binary = job
