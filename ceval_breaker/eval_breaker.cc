@@ -13,6 +13,8 @@ void EvalBreaker::SetVersion(uintptr_t version) {
              static_cast<size_t>(version), static_cast<size_t>(kVersionIncrement), ToString().c_str());
   uintptr_t word = word_.load(kRelaxed);
   // A plain store of version | events would lose an event set between the load and the store (EB-3).
+  if (PYRT_MUTANT(gh_109369_version_by_a_plain_store))
+    return word_.store(version | (word & kEventMask), kSeqCst);
   while (!word_.compare_exchange_weak(word, version | (word & kEventMask), kSeqCst, kRelaxed)) {
   }
 }

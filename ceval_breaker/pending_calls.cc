@@ -47,7 +47,7 @@ bool PendingCallHandler::BecomeHandler(EvalBreaker& self) {
       return false;
     }
     // A thread that kept its bit would come here at every poll until the handler is done (gh-118095).
-    self.Clear(BreakerEvent::kCallsToDo);
+    if (!PYRT_MUTANT(gh_118095_bit_stays_beside_a_handler)) self.Clear(BreakerEvent::kCallsToDo);
     // Tells the handler, which may be beyond its last look into the queues, to look once more. Not by setting
     // the bit in its word: its thread state could be freed under our hands as soon as it has left. An
     // exchange even if kAgain is set already: the release of this very thread must reach the handler,
@@ -62,7 +62,9 @@ absl::Status PendingCallHandler::RunSlow(EvalBreaker& self, bool is_main_thread)
   if (!BecomeHandler(self)) return absl::OkStatus();
   // Before the first look into a queue, so that a call added from now on raises the bit again (EB-17).
   self.Clear(BreakerEvent::kCallsToDo);
-  absl::Status status = calls_->RunPass();
+  // On any thread: calls that only the main thread runs starve while it blocks (gh-104812).
+  const bool runs = is_main_thread || !PYRT_MUTANT(gh_104812_only_the_main_thread_runs_calls);
+  absl::Status status = runs ? calls_->RunPass() : absl::OkStatus();
   if (status.ok() && is_main_thread && main_calls_ != nullptr) status = main_calls_->RunPass();
 
   // gh-138731: on every way out, also with an error.

@@ -156,6 +156,7 @@ absl::StatusOr<Ref<Object>> Importer::Present(std::string_view name, bool& waite
     const ModuleTable::Found found = modules_.Look(name);
     if (!found.module) return Ref<Object>();
     if (IsNone(found.module)) return Halted(name);
+    if (PYRT_MUTANT(bpo_30891_hands_out_the_half_made)) return found.module;
     if (!found.initializing()) {
       // Looks twice, as the fast path: it may have been initializing a moment ago, and failed.
       if (Ref<Object> module = modules_.GetFinished(name)) return module;
@@ -327,7 +328,9 @@ absl::StatusOr<Ref<Object>> Importer::Load(const Ref<ModuleSpec>& spec, const Re
     }
     result = scope.Finish();
   }
-  if (!result) return ToStatus(Error::New(ErrorType::KeyError(), {String::Of(name)}));  // gh-134100
+  if (!result && !PYRT_MUTANT(gh_134100_hands_out_nothing)) {  // gh-134100
+    return ToStatus(Error::New(ErrorType::KeyError(), {String::Of(name)}));
+  }
   if (parent) {
     if (absl::Status set = SetInParent(name, parent, result); !set.ok()) return set;
   }

@@ -222,5 +222,27 @@ TEST(ImporterScheduleTest, MutantsAreKilled) {
   }
 }
 
+// gh-134100: a body takes its own module out of the table, beside another thread that wants it. Neither gets it.
+void BodyDeletesItself(Schedule& s) {
+  World world;
+  world.finder.Add("m", [&](const Ref<Object>&) {
+    world.Pause();
+    world.importer.modules().Remove("m");
+    world.Pause();
+    return absl::OkStatus();
+  });
+  for (int i = 0; i < 2; ++i) {
+    s.Spawn(kThreads[i], [&] {
+      const InterpreterAttached attached(world.interpreter);
+      DETSCHED_CHECK(IsError(world.importer.Import("m").status(), ErrorType::KeyError()));
+    });
+  }
+  s.Run();
+  DETSCHED_CHECK(!world.importer.modules().Get("m"));
+  DETSCHED_CHECK(world.importer.module_locks().size() == 0);
+}
+
+TEST(ImporterScheduleTest, gh134100_ABodyThatDeletesItsModule) { ExpectOkByPct(3000, BodyDeletesItself); }
+
 }  // namespace
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -135,7 +135,7 @@ __attribute__((noinline, cold)) ModuleLockStatus ModuleLock::Wait(const WaitHook
         --entry.waiters;
         lock.use_.waits = false;
         if (PYRT_MUTANT(module_lock_waiter_is_not_counted)) ++entry.waiters;
-        if (!lock.acquired_) {
+        if (!lock.acquired_ && !PYRT_MUTANT(gh_106176_a_wait_leaves_its_trace)) {
           entry.RemoveUser(lock.use_);
           if (entry.users == nullptr) dead = shard.Remove(entry);
         }
@@ -198,12 +198,15 @@ void ModuleLock::Leave() {
   shard.mutex.Lock();
   ++shard.operations;
   bool wake = false;
-  if (--entry.depth == 0) {
+  const bool free = --entry.depth == 0;
+  if (free) {
     entry.owner.store(0, kRelaxed);
     wake = entry.waiters != 0;
   }
   entry.RemoveUser(use_);
-  ModuleLockEntry* const dead = entry.users == nullptr ? shard.Remove(entry) : nullptr;
+  // With its last user, not with its owner: who waits for it would meet whoever makes a new one (bpo-31070).
+  const bool last = entry.users == nullptr || (PYRT_MUTANT(bpo_31070_goes_with_its_owner) && free);
+  ModuleLockEntry* const dead = last ? shard.Remove(entry) : nullptr;
   acquired_ = false;
   shard.mutex.Unlock();
   // All of them: the module is complete as a rule, and each goes on at once; and one that never comes back (a

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pyrt/importlock/import_lock_test_util.h"
@@ -352,6 +353,51 @@ TEST(ModuleLockScheduleTest, MutantsAreKilled) {
     ExpectKilled("bpo_38091_visits_twice", ForeignCycleUnwatched, Options::Pct(3, 20'000),
                  Failure::kLivelock);
   }
+}
+
+// gh-91351: a destructor or a signal handler that runs while its thread waits for a module imports another one, and waits
+// for that too. Whoever closes a circle by way of the first wait must still see it.
+struct Nesting {
+  TestGil gil;
+  ModuleLockRegistry locks;
+  bool nested = false;
+};
+
+void ImportInsideAWait(Schedule& s) {
+  Nesting world;
+  WaitHooks hooks;
+  hooks.context = &world;
+  hooks.before_park = [](void* context) { static_cast<Nesting*>(context)->gil.Detach(); };
+  hooks.after_park = [](void* context) { static_cast<Nesting*>(context)->gil.Attach(); };
+  hooks.must_fail = [](void* context) {
+    Nesting& nesting = *static_cast<Nesting*>(context);
+    if (std::exchange(nesting.nested, true)) return false;
+    ModuleLock inner(nesting.locks, kNames[2]);
+    DETSCHED_CHECK(inner.Acquire(nesting.gil.hooks()) == ModuleLockStatus::kAcquired);
+    return false;
+  };
+  int deadlocks = 0;
+  const auto import_both = [&](int first, int second, const WaitHooks* wait) {
+    const TestAttached attached(world.gil);
+    ModuleLock outer(world.locks, kNames[first]);
+    DETSCHED_CHECK(outer.Acquire(world.gil.hooks()) == ModuleLockStatus::kAcquired);
+    world.gil.Detach();
+    world.gil.Attach();
+    ModuleLock inner(world.locks, kNames[second]);
+    const ModuleLockStatus status = inner.Acquire(wait);
+    DETSCHED_CHECK(status == ModuleLockStatus::kAcquired || status == ModuleLockStatus::kDeadlock);
+    deadlocks += status == ModuleLockStatus::kDeadlock;
+  };
+  s.Spawn("nests", [&] { import_both(0, 1, &hooks); });
+  s.Spawn("crosses", [&] { import_both(1, 0, world.gil.hooks()); });
+  s.Spawn("keeps", [&] { import_both(2, 3, world.gil.hooks()); });
+  s.Run();
+  DETSCHED_CHECK(world.locks.size() == 0 && deadlocks <= 1);
+}
+
+TEST(ModuleLockScheduleTest, gh_91351_AnImportInsideAWaitHidesNoCircle) {
+  ExpectOk(Options::Random(10'000), ImportInsideAWait);  // each lets the next one in, which is many switches
+  ExpectOkByPct(5000, ImportInsideAWait);
 }
 
 }  // namespace

@@ -88,7 +88,8 @@ void AuditHookList::Clear() {
 absl::StatusOr<bool> NativeAuditHooks::Add(NativeAuditHook hook, void* data, Auditor* current) {
   if (current != nullptr) {
     absl::Status status = current->Audit("sys.addaudithook");
-    if (IsError(status, ErrorType::RuntimeError())) return false;
+    const bool any = PYRT_MUTANT(gh_152912_any_veto_is_swallowed);
+    if (IsError(status, any ? ErrorType::Exception() : ErrorType::RuntimeError())) return false;
     if (!status.ok()) return status;
   }
   auto* const element = new AuditHook;

@@ -299,5 +299,32 @@ TEST(AuditScheduleTest, B026_ClearedWhenNobodyIsLeft) {
   ExpectPct(ClearAtTheEnd, 10'000, Base);
 }
 
+// gh-152912: who forbids hooks by another error than RuntimeError is not obeyed in silence: a native addition ends with
+// that error, whenever the guard comes in.
+void AnotherErrorBesideAdd(Schedule& s) {
+  World world;
+  Atomic<int> guarded{0};
+  s.Spawn("guard", [&] {
+    const NativeAuditHook guard = [](std::string_view event, const Ref<Tuple>&, void*) -> absl::Status {
+      if (event == "sys.addaudithook") return Raise(ErrorType::ValueError(), "no");
+      return absl::OkStatus();
+    };
+    DETSCHED_CHECK(world.native.Add(guard, nullptr, nullptr).value());
+    guarded.store(1, kRelease);
+  });
+  s.Spawn("adder", [&] {
+    Attached attached(world.first);
+    world.hooks[1].logs = world.logs;
+    const bool too_late = guarded.load(kAcquire) != 0;
+    const absl::StatusOr<bool> added = world.native.Add(&Hook::Run, &world.hooks[1], &world.first.auditor);
+    DETSCHED_CHECK(added.ok() ? *added && !too_late : IsError(added.status(), ErrorType::ValueError()));
+  });
+  s.Run();
+}
+
+TEST(AuditScheduleTest, gh_152912_OnlyARuntimeErrorIsSwallowed) {
+  ExpectComplete(Explore(Base(Options::Exhaustive(2)), AnotherErrorBesideAdd));
+}
+
 }  // namespace
 }  // namespace pyrt::inline PYRT_VARIANT

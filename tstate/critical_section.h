@@ -54,7 +54,7 @@ class CriticalSection {
   void Begin(Mutex* first, Mutex* second) PYRT_NO_THREAD_SAFETY_ANALYSIS {
     ThreadState& thread = ThreadState::Get("PyCriticalSection_Begin");
     const uintptr_t top = thread.critical_sections_;
-    if (internal::world_stops_held != 0) return;
+    if (internal::world_stops_held != 0 && !PYRT_MUTANT(gh_148953_a_section_in_a_stop_locks)) return;
     if (CriticalSectionNode::IsActive(top)) {
       const CriticalSectionNode& outer = *CriticalSectionNode::From(top);
       if (outer.Holds(first) && (second == nullptr || outer.Holds(second))) return;

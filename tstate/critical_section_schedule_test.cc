@@ -150,5 +150,39 @@ TEST_F(CriticalSectionScheduleTest, gh_148953_AStopInsideASectionWhoseMutexIsHan
   ExpectWalks([](const Options& options) { return ExploreStopInsideASection(options, 2); }, 20'000);
 }
 
+// The same wish from a stopper that owns nothing: the mutex is handed to one of those that wait, who is stopped on its
+// way back, and who wants it in the stop must not lock it (gh-149100).
+void StopBesideAHandOver(Schedule& schedule) {
+  World world;
+  Mutex mutex;
+  for (int i = 0; i < 2; ++i) {
+    ThreadState* const thread = world.threads.New(Whence::kThreading);
+    schedule.Spawn("waiter", [&, thread] {
+      thread->Bind();
+      thread->Attach();
+      {
+        CriticalSection section(mutex);
+        detsched::AdvanceTime(2 * kNanosPerMilli);
+      }
+      thread->Detach();
+    });
+  }
+  schedule.Spawn("stopper", [&] {
+    ThreadState& thread = world.Enter();
+    {
+      StoppedWorld stopped(world.threads);
+      const CriticalSection inside(mutex);
+    }
+    world.Leave(thread);
+  });
+  schedule.Run();
+  DETSCHED_CHECK(!mutex.IsLocked());
+  world.DeleteAll();
+}
+
+TEST_F(CriticalSectionScheduleTest, gh_148953_ASectionInAStopWaitsForNobody) {
+  ExpectWalks([](const Options& options) { return Explore(Base(options), StopBesideAHandOver); }, 5000);
+}
+
 }  // namespace
 }  // namespace pyrt::inline PYRT_VARIANT

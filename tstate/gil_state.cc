@@ -54,7 +54,7 @@ void internal::GilStateReleaseSlow(GilStateBefore before) {
       "the outermost release of a state that Ensure made must be given what that Ensure returned (%s; %s)",
       thread->ToString().c_str(), ThreadState::Here().c_str());
   // A destructor may ensure and release; that must not delete the state under our feet (gh-119585).
-  data.gilstate_counter = 1;
+  if (!PYRT_MUTANT(gh_119585_counter_is_zero_in_clear)) data.gilstate_counter = 1;
   InterpreterThreads::Clear(*thread);
   data.gilstate_counter = 0;
   InterpreterThreads::DeleteCurrent();
@@ -102,7 +102,7 @@ void ReleaseAttached(EnsureToken token) {
              thread.ToString().c_str(), ThreadState::Here().c_str());
   ThreadState* const before = token.before_;
   if (--data.ensure_counter > 0) {
-    if (before == nullptr) thread.Detach();
+    if (before == nullptr || PYRT_MUTANT(pep_788_release_detaches_the_outer)) thread.Detach();
     return;
   }
   // Given up when the state is gone: until then the interpreter waits for us.

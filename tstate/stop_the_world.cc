@@ -127,10 +127,14 @@ bool StopTheWorld::Stop(Deadline deadline) {
   state_.owner.store(self, kRelaxed);
   internal::world_stops_held = 1;
   HandOutTokens();
+  // Attached, if it is: to attach again may take a mutex that a stopped thread owns (gh-118332).
+  const bool leaves = PYRT_MUTANT(gh_118332_stopper_detaches_while_it_waits) && state_.requester != nullptr;
+  if (leaves) state_.requester->Detach();
   if (!WaitForOthers(deadline)) {
     RollBack();
     return false;
   }
+  if (leaves) state_.requester->Attach();
   state_.stops.store(state_.stops.load(kRelaxed) + 1, kRelaxed);
   state_.stopped.store(true, kRelease);
   stopped_ = true;
@@ -222,7 +226,7 @@ bool StopTheWorld::EnterScope(Deadline deadline) {
   if (OwnScope(kAtOnce)) return true;
   current->Detach();
   const bool owned = OwnScope(deadline);
-  if (owned && current->must_exit()) DisownScope();
+  if (owned && current->must_exit() && !PYRT_MUTANT(gh_133130_who_hangs_keeps_its_turn)) DisownScope();
   current->Attach();
   return owned;
 }

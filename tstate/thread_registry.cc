@@ -25,7 +25,12 @@ constinit const ThreadRegistry::Allocator* allocator = &kDefaultAllocator;
 constinit Atomic<void*> spare{nullptr};
 
 ThreadState* Allocate(InterpreterLink& link, Whence whence, QsbrSlot* slot) {
-  void* memory = spare.load(kRelaxed) == nullptr ? nullptr : spare.exchange(nullptr, kAcquire);
+  void* memory = spare.load(kRelaxed);
+  if (PYRT_MUTANT(gh_126914_spare_is_taken_in_two_steps)) {
+    spare.store(nullptr, kRelaxed);
+  } else if (memory != nullptr) {
+    memory = spare.exchange(nullptr, kAcquire);
+  }
   if (memory == nullptr) memory = ThreadRegistry::AllocateState(sizeof(ThreadState), alignof(ThreadState));
   return memory == nullptr ? nullptr : new (memory) ThreadState(link, whence, /*id=*/0, slot);
 }
@@ -139,7 +144,7 @@ ThreadState* InterpreterThreads::New(Whence whence) {
   }
   ThreadState* const thread = Allocate(link_, whence, slot);
   if (thread == nullptr) {
-    if (slot != nullptr) qsbr_.Release(slot);  // gh-155363
+    if (slot != nullptr && !PYRT_MUTANT(gh_155363_slot_stays_reserved)) qsbr_.Release(slot);  // gh-155363
     return nullptr;
   }
   thread->set_deleter(&Free);
@@ -256,7 +261,7 @@ ThreadState* InterpreterThreads::RemoveAllExcept(ThreadState* keep, bool shut_do
     if (thread == keep) {
       kept = thread;
     } else {
-      if (shut_down) thread->ShutDown();
+      if (shut_down && !PYRT_MUTANT(gh_124878_removed_and_not_shut_down)) thread->ShutDown();
       thread->listed_ = false;
       thread->previous_ = nullptr;
       thread->next_ = removed;

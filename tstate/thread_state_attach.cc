@@ -16,8 +16,9 @@ using internal::gilstate_thread_state;
 
 // Another state than this one was attached last on this thread, or this is a mistake.
 void ThreadState::PrepareAttach() {
-  if (current_thread_state != nullptr || thread_id_.load(kRelaxed) != CurrentThreadIdent()) [[unlikely]]
-    AttachMisuse();
+  if (current_thread_state != nullptr || thread_id_.load(kRelaxed) != CurrentThreadIdent()) [[unlikely]] {
+    if (!PYRT_MUTANT(gh_105699_any_thread_may_attach)) AttachMisuse();
+  }
   BindGilState();
 }
 
@@ -103,7 +104,7 @@ void ThreadState::AcknowledgeStop() {
   for (const StopRequest request : {kStopInterpreter, kStopGlobal}) {
     if (!ClaimStop(request)) continue;
     // Fails where the stopper has suspended us and found the token gone.
-    word_.TrySuspend();
+    if (!PYRT_MUTANT(gh_116396_recorded_as_detached)) word_.TrySuspend();
     (request == kStopInterpreter ? link_.interpreter_stop : link_.global_stop)->Acknowledge();
   }
   if (ClaimStop(kStopHandshake)) {

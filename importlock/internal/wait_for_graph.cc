@@ -54,6 +54,7 @@ bool WaitForGraph::Reaches(uint64_t from, uint64_t target) {
         frame->visited = search_;
         frame->to_visit = to_visit;
         to_visit = frame;
+        if (PYRT_MUTANT(gh_91351_one_wait_per_thread)) break;  // the newest
       }
     }
     for (thread = 0; thread == 0;) {

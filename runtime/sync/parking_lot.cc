@@ -88,7 +88,7 @@ ParkResult Sleep(Bucket& bucket, Waiter& waiter, Deadline deadline) {
     } else {
       continue;
     }
-    if (Withdraw(bucket, waiter)) return result;
+    if (PYRT_MUTANT(gh_137433_in_the_queue_while_reattaching) || Withdraw(bucket, waiter)) return result;
     if (PYRT_MUTANT(gh_148820_leave_before_signal)) return ParkResult::kOk;
     deadline = kNoDeadline;
   }
@@ -112,6 +112,9 @@ ParkResult ParkingLot::ParkIf(const void* address, Validator validate, const voi
   if (hooks != nullptr && hooks->before_park != nullptr) hooks->before_park(hooks->context);
   const ParkResult result = Sleep(bucket, waiter, deadline);
   if (hooks != nullptr && hooks->after_park != nullptr) hooks->after_park(hooks->context);
+  if (PYRT_MUTANT(gh_137433_in_the_queue_while_reattaching) && result != ParkResult::kOk) {
+    static_cast<void>(Withdraw(bucket, waiter));
+  }
   return result;
 }
 
