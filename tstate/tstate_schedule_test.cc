@@ -9,6 +9,8 @@
 
 #include "gtest/gtest.h"
 
+#include "pyrt/ceval_breaker/eval_breaker.h"
+#include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/testing/detsched/expect.h"
@@ -28,6 +30,7 @@ using detsched::Failure;
 using detsched::Options;
 using detsched::Result;
 using detsched::Schedule;
+using detsched::Strategy;
 
 using World = ScheduleWorld;
 
@@ -130,11 +133,26 @@ TEST_F(StopScheduleTest, B055_TwoThreadsEverySchedule) {
   ExpectComplete(ExploreStops(EverySchedule(/*stale_reads=*/0), {.threads = 2, .polls = false}));
 }
 
+TEST_F(StopScheduleTest, B055_NobodyElseIsAttachedAtAnyStepOfAStop) {
+  for (const bool polls : {false, true}) {
+    for (const bool global : {false, true}) {
+      ExpectComplete(ExploreStops(EveryStep(), {.polls = polls, .global = global}));
+    }
+  }
+}
+
 TEST(TstateScheduleTest, B055_AnAttachedThreadStopsAnotherEverySchedule) {
   for (const bool polls : {false, true}) {
     for (const bool global : {false, true}) {
-      ExpectComplete(ExploreStops(EverySchedule(), {.polls = polls, .global = global, .attached = true}));
+      ExpectComplete(ExploreStops(EverySchedule(/*stale_reads=*/2),
+                                  {.polls = polls, .global = global, .attached = true}));
     }
+  }
+}
+
+TEST(TstateScheduleTest, B055_NobodyElseIsAttachedAtAnyStepOfAnAttachedStopper) {
+  for (const bool polls : {false, true}) {
+    ExpectComplete(ExploreStops(EveryStep(), {.polls = polls, .attached = true}));
   }
 }
 
@@ -208,17 +226,22 @@ Result ExploreDeletion(const Options& options, bool newborn, bool touches = true
 }
 
 TEST(TstateScheduleTest, B058_AThreadThatDeletesItselfEverySchedule) {
-  ExpectComplete(ExploreDeletion(EverySchedule(), /*newborn=*/false));
+  ExpectComplete(ExploreDeletion(EverySchedule(/*stale_reads=*/2), /*newborn=*/false));
+  ExpectComplete(ExploreDeletion(EveryStep(), /*newborn=*/false));
 }
 
 TEST(TstateScheduleTest, B055_NewStatesStartSuspended) {
+  ExpectComplete(ExploreDeletion(EverySchedule(/*stale_reads=*/2), /*newborn=*/true));
+  ExpectComplete(ExploreDeletion(EveryStep(), /*newborn=*/true));
   ExpectWalks([](const Options& options) { return ExploreDeletion(options, /*newborn=*/true); }, 10'000);
 }
 
 TEST_F(StopScheduleTest, B055_ANewStateThatDoesNotStartSuspendedIsFound) {
   detsched::ScopedMutant mutant("stw_newborn_is_not_suspended");
-  const Result broken = ExploreDeletion(Options::Random(20'000), /*newborn=*/true, /*touches=*/false);
-  EXPECT_EQ(broken.failure, Failure::kInvariant) << broken.report;
+  for (const Options& options : {EveryStep(), Options::Random(20'000)}) {
+    const Result broken = ExploreDeletion(options, /*newborn=*/true, /*touches=*/false);
+    EXPECT_EQ(broken.failure, Failure::kInvariant) << broken.report;
+  }
 }
 
 TEST_F(StopScheduleTest, B058_AThreadThatDeletesItselfCompletesTheStop) {
@@ -269,8 +292,7 @@ TEST(TstateScheduleTest, B056_TwoStoppersEverySchedule) {
   for (const bool global : {false, true}) {
     for (const bool other_global : {false, true}) {
       if (global && !other_global) continue;
-      ExpectComplete(
-          ExploreStoppers(EverySchedule(/*stale_reads=*/0), {{true, global}, {true, other_global}}));
+      ExpectComplete(ExploreStoppers(EverySchedule(), {{true, global}, {true, other_global}}));
       if (kGilEnabled) continue;
       ExpectComplete(ExploreStoppers(EverySchedule(), {{true, global}, {false, other_global}}));
       ExpectComplete(ExploreStoppers(EverySchedule(), {{false, global}, {false, other_global}}));
@@ -337,14 +359,14 @@ TEST_F(StopScheduleTest, AStopThatGivesUpLetsEverybodyGo) {
   EXPECT_GT(stopped, 0);
 }
 
-// A stopper in a loop against a thread that wants to attach: bounded bypass (gh-151518).
-Result ExploreStarvation(const Options& options) {
+// A stopper in a loop against a thread that wants to attach: bounded bypass (gh-151518). The last two stops wait for it
+// to say so.
+Result ExploreStarvation(const Options& options, int stops) {
   return Explore(Base(options), [=](Schedule& schedule) {
     World world;
     world.CheckEachStep(schedule, options);
     Actor actor;
     actor.Make(world);
-    Plain<bool> waits{false};
     Atomic<uint32_t> attached{0};
     schedule.Spawn("waiter", [&] {
       actor.state->Bind();
@@ -354,14 +376,14 @@ Result ExploreStarvation(const Options& options) {
     });
     schedule.Spawn("stopper", [&] {
       int bypassed = 0;
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < stops; ++i) {
         StopTheWorld stop(world.threads);
         stop.Stop();
         world.Stopped(nullptr);
         // Once the thread has said that it waits, it gets in before the next stop but one.
         if (bypassed > 0) DETSCHED_CHECK(attached.load(kSeqCst) == 1);
         while (attached.load(kSeqCst) == 0 && actor.state->run_state() == RunState::kSuspended) {
-          if (i < 2) break;
+          if (i < stops - 2) break;
           CpuRelax();
         }
         if (actor.state->run_state() == RunState::kSuspendedWaiting) ++bypassed;
@@ -375,10 +397,14 @@ Result ExploreStarvation(const Options& options) {
 }
 
 TEST_F(StopScheduleTest, B059_AThreadThatWaitsIsBypassedOnceAtMost) {
-  ExpectWalks(&ExploreStarvation, 10'000);
+  ExpectComplete(ExploreStarvation(EverySchedule(/*stale_reads=*/2), 2));
+  ExpectComplete(ExploreStarvation(EveryStep(), 2));
+  ExpectWalks([](const Options& options) { return ExploreStarvation(options, 4); }, 10'000);
   detsched::ScopedMutant mutant("gh_151518_resume_forgets_the_waiter");
-  const Result broken = ExploreStarvation(Options::Random(20'000));
-  EXPECT_EQ(broken.failure, Failure::kCheck) << broken.report;
+  for (const Options& options : {EverySchedule(), Options::Random(20'000)}) {
+    const Result broken = ExploreStarvation(options, options.strategy == Strategy::kExhaustive ? 2 : 4);
+    EXPECT_EQ(broken.failure, Failure::kCheck) << broken.report;
+  }
 }
 
 // --- Handshake
@@ -428,7 +454,8 @@ Result ExploreHandshake(const Options& options, const Shakes& shakes) {
 
 TEST(TstateScheduleTest, HandshakeRunsOnceEverySchedule) {
   for (const bool polls : {false, true}) {
-    ExpectComplete(ExploreHandshake(EverySchedule(), {.polls = polls}));
+    ExpectComplete(ExploreHandshake(EverySchedule(/*stale_reads=*/2), {.polls = polls}));
+    ExpectComplete(ExploreHandshake(EveryStep(), {.polls = polls}));
     if (!kGilEnabled) ExpectComplete(ExploreHandshake(EverySchedule(), {.polls = polls, .attached = true}));
   }
 }
@@ -511,14 +538,14 @@ Result ExploreReclamation(const Options& options, const Reclaims& reclaims) {
 
 TEST_F(StopScheduleTest, B019_AReaderAndAWriterEverySchedule) {
   for (const bool deferred : {false, true}) {
-    ExpectComplete(ExploreReclamation(EverySchedule(), {.clock = false, .deferred = deferred}));
+    ExpectComplete(
+        ExploreReclamation(EverySchedule(/*stale_reads=*/2), {.clock = false, .deferred = deferred}));
   }
 }
 
 TEST_F(StopScheduleTest, B019_AThirdPartyMovesTheClockEverySchedule) {
   for (const bool deferred : {false, true}) {
-    ExpectComplete(
-        ExploreReclamation(EverySchedule(/*stale_reads=*/deferred ? 0 : 1), {.deferred = deferred}));
+    ExpectComplete(ExploreReclamation(EverySchedule(), {.deferred = deferred}));
   }
 }
 
@@ -572,7 +599,10 @@ Result ExploreGil(const Options& options, int threads, int rounds, bool polls) {
 }
 
 TEST(TstateScheduleTest, AttachUnderTheGilEverySchedule) {
-  for (const bool polls : {false, true}) ExpectComplete(ExploreGil(EverySchedule(), 2, 1, polls));
+  for (const bool polls : {false, true}) {
+    ExpectComplete(ExploreGil(EverySchedule(/*stale_reads=*/2), 2, 1, polls));
+    ExpectComplete(ExploreGil(EveryStep(), 2, 1, polls));
+  }
 }
 
 TEST(TstateScheduleTest, AttachExcludesUnderTheGilAndEveryThreadGetsItsTurn) {
@@ -625,6 +655,7 @@ Result ExploreEnable(const Options& options, int rounds) {
 
 TEST_F(StopScheduleTest, B080_SwitchingTheGilOnEverySchedule) {
   ExpectComplete(ExploreEnable(EverySchedule(), 1));
+  ExpectComplete(ExploreEnable(EveryStep(), 1));
 }
 
 TEST_F(StopScheduleTest, B080_AttachRacesWithSwitchingTheGilOn) {
@@ -679,7 +710,92 @@ Result ExploreRemoval(const Options& options) {
 }
 
 TEST(TstateScheduleTest, Regression_StateMadeWhileTheOthersAreRemoved) {
+  ExpectComplete(ExploreRemoval(EverySchedule()));
   ExpectWalks(&ExploreRemoval, 10'000);
+}
+
+// --- The list
+
+// Counts the living.
+class Counted : public Object {
+ public:
+  explicit Counted(Atomic<int>* living) : living_(living) { living_->fetch_add(1, kRelaxed); }
+  const char* TypeName() const override { return "Counted"; }
+
+ protected:
+  ~Counted() override { living_->fetch_sub(1, kRelaxed); }
+
+ private:
+  Atomic<int>* const living_;
+};
+
+enum class Look : uint8_t { kForEach, kFind, kSetAsyncException };
+
+// A thread goes through the list while another one makes a state and deletes it: it meets no state that has gone, what
+// it finds stays as long as it wants, and an exception that it leaves is taken or released.
+Result ExploreTraversal(const Options& options, Look look) {
+  return Explore(Base(options), [=](Schedule& schedule) {
+    World world;
+    world.CheckEachStep(schedule, options);
+    Actor looker;
+    looker.Make(world);
+    Atomic<uint64_t> ident{0};
+    Atomic<int> living{0};
+    const ThreadState* met = nullptr;  // in a visit; the model's
+    bool told = false;
+    int taken = 0;
+    schedule.Spawn("comes and goes", [&] {
+      ident.store(CurrentThreadIdent(), kRelease);
+      ThreadState& self = world.Enter();
+      const ThreadState* const its = &self;
+      if (self.breaker().IsSet(BreakerEvent::kAsyncException)) {
+        if (self.data().async_exception.Take(self.breaker()) != nullptr) ++taken;
+      }
+      world.Leave(self);
+      DETSCHED_CHECK(met != its);
+    });
+    schedule.Spawn("looks", [&] {
+      while (ident.load(kAcquire) == 0) CpuRelax();
+      switch (look) {
+        case Look::kForEach: {
+          int seen = 0;
+          int own = 0;
+          world.threads.ForEach([&](ThreadState& thread) {
+            met = &thread;
+            ++seen;
+            own += &thread == looker.state;
+            detsched::Point("visits");
+            met = nullptr;
+          });
+          DETSCHED_CHECK(own == 1 && seen <= 2);
+          break;
+        }
+        case Look::kFind: {
+          ThreadState* const found = world.threads.Find(ident.load(kRelaxed));
+          if (found == nullptr) break;
+          detsched::Point("holds what it found");
+          DETSCHED_CHECK(found->thread_id() == ident.load(kRelaxed));
+          found->DecRef();
+          break;
+        }
+        case Look::kSetAsyncException:
+          looker.Enter();
+          told = world.threads.SetAsyncException(ident.load(kRelaxed), MakeRef<Counted>(&living));
+          looker.state->Detach();
+          break;
+      }
+    });
+    schedule.Run();
+    DETSCHED_CHECK(living.load(kRelaxed) == 0);
+    DETSCHED_CHECK(taken <= (told ? 1 : 0));
+    DeleteAll(world);
+  });
+}
+
+TEST(TstateScheduleTest, TS86_ATraversalBesideAStateThatComesAndGoesEverySchedule) {
+  for (const Look look : {Look::kForEach, Look::kFind, Look::kSetAsyncException}) {
+    ExpectComplete(ExploreTraversal(EverySchedule(/*stale_reads=*/2), look));
+  }
 }
 
 // --- Fork
@@ -768,7 +884,8 @@ Result ExploreFork(Options options, const std::vector<Beside>& others, bool brie
 }
 
 TEST(TstateScheduleTest, B029_ForkBesideAnotherThreadEverySchedule) {
-  for (const Beside beside : {Beside::kAttach, Beside::kHandshake, Beside::kStop}) {
+  for (const Beside beside :
+       {Beside::kAttach, Beside::kNew, Beside::kHandshake, Beside::kStop, Beside::kStopAll}) {
     ExpectComplete(ExploreFork(EverySchedule(/*stale_reads=*/0), {beside}, /*briefly=*/true));
   }
 }
