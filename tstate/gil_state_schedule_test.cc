@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <set>
 #include <vector>
@@ -66,8 +67,18 @@ struct World {
       StoppedWorld stopped(*threads);
       threads->ShutDownAllExcept(&self);
       removed = threads->RemoveAllExcept(&self);
+      may_be_attached = 1;
     }
     InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
+  }
+  // After each step: never two under one GIL, and after the end the finalizer alone.
+  void CheckEachStep(Schedule& schedule) {
+    schedule.Invariant("nobody is attached beside the GIL's holder, or after the end", [this] {
+      if (!threads.has_value()) return true;  // being freed
+      int attached = 0;
+      threads->UnlockedForEach([&](const ThreadState& thread) { attached += thread.attached(); });
+      return attached <= may_be_attached;
+    });
   }
   void DeleteSelf(ThreadState& self) {
     InterpreterThreads::Clear(self);
@@ -86,8 +97,12 @@ struct World {
   InterpreterDirectory directory;
   std::optional<Gil> gil;
   std::optional<InterpreterThreads> threads;
+  int may_be_attached = kGilEnabled ? 1 : std::numeric_limits<int>::max();
   static inline InterpreterLink* link = nullptr;
 };
+
+// Whether the invariant is looked at, without which an exhaustive search has its sleep sets.
+enum class Watched : bool { kNo, kYes };
 
 Options Base(Options options) {
   options.reset = &ScheduleWorld::Reset;
@@ -99,8 +114,9 @@ void Walk(void (*scenario)(Schedule&), uint64_t schedules) {
 }
 
 // Foreign threads ensure while the interpreter finalizes: in or out, never half (TS-47).
-void EnsureBesideTheEnd(Schedule& schedule, int threads) {
+void EnsureBesideTheEnd(Schedule& schedule, int threads, Watched watched = Watched::kNo) {
   World world;
+  if (watched == Watched::kYes) world.CheckEachStep(schedule);
   Plain<int> inside[2];
   int ensured = 0;
   for (int i = 0; i < threads; ++i) {
@@ -114,6 +130,7 @@ void EnsureBesideTheEnd(Schedule& schedule, int threads) {
   }
   schedule.Spawn("finalizer", [&] {
     while (!world.guards.CloseIfNone()) world.guards.WaitUntilNone(kNoDeadline, nullptr);
+    world.may_be_attached = 0;
     for (Plain<int>& one : inside) one.Set(one.Get() + 100);
     DETSCHED_CHECK(world.threads->size() == 0);
   });
@@ -123,15 +140,17 @@ void EnsureBesideTheEnd(Schedule& schedule, int threads) {
 }
 
 TEST(GilStateScheduleTest, B061_EnsureWithAGuardRacesWithFinalization) {
-  ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { EnsureBesideTheEnd(s, 1); }));
+  ExpectComplete(Explore(EverySchedule(/*stale_reads=*/2), [](Schedule& s) { EnsureBesideTheEnd(s, 1); }));
+  ExpectComplete(Explore(EveryStep(), [](Schedule& s) { EnsureBesideTheEnd(s, 1, Watched::kYes); }));
   Walk([](Schedule& s) { EnsureBesideTheEnd(s, 1); }, 10'000);
   Walk([](Schedule& s) { EnsureBesideTheEnd(s, 2); }, 10'000);
 }
 
 // Foreign threads, the last of which nests if one is to, against a finalizer that is attached while it waits
 // and frees the interpreter in the end. A refusal is for good.
-void ForeignThreads(Schedule& schedule, int threads, bool one_nests) {
+void ForeignThreads(Schedule& schedule, int threads, bool one_nests, Watched watched = Watched::kNo) {
   World world;
+  if (watched == Watched::kYes) world.CheckEachStep(schedule);
   Plain<int> inside{0};
   int ensured = 0;
   for (int i = 0; i < threads; ++i) {
@@ -156,6 +175,7 @@ void ForeignThreads(Schedule& schedule, int threads, bool one_nests) {
   schedule.Spawn("finalizer", [&] {
     ThreadState& self = world.Enter();
     world.CloseGuards();
+    world.may_be_attached = 1;
     if constexpr (kGilEnabled) inside.Set(inside.Get() + 100);
     DETSCHED_CHECK(world.threads->size() == 1);
     world.DeleteSelf(self);
@@ -169,6 +189,8 @@ void ForeignThreads(Schedule& schedule, int threads, bool one_nests) {
 TEST(GilStateScheduleTest, B061_OneForeignThreadEverySchedule) {
   ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { ForeignThreads(s, 1, /*one_nests=*/false); }));
   ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { ForeignThreads(s, 1, /*one_nests=*/true); }));
+  ExpectComplete(
+      Explore(EveryStep(), [](Schedule& s) { ForeignThreads(s, 1, /*one_nests=*/false, Watched::kYes); }));
 }
 
 TEST(GilStateScheduleTest, B061_TwoForeignThreadsEverySchedule) {
@@ -181,8 +203,9 @@ TEST(GilStateScheduleTest, B061_ForeignThreadsAndAnInterpreterThatIsFreed) {
 }
 
 // PyGILState_Ensure has no way to fail: who comes too late hangs, in Ensure, and nobody waits for it.
-void EnsureThatCannotFail(Schedule& schedule, int threads, int rounds) {
+void EnsureThatCannotFail(Schedule& schedule, int threads, int rounds, Watched watched = Watched::kNo) {
   World world;
+  if (watched == Watched::kYes) world.CheckEachStep(schedule);
   Plain<int> inside{0};
   int ensured = 0;
   for (int i = 0; i < threads; ++i) {
@@ -211,6 +234,7 @@ void EnsureThatCannotFail(Schedule& schedule, int threads, int rounds) {
 
 TEST(GilStateScheduleTest, gh_87135_EnsureAgainstTheEndEverySchedule) {
   ExpectComplete(Explore(EverySchedule(), [](Schedule& s) { EnsureThatCannotFail(s, 1, 1); }));
+  ExpectComplete(Explore(EveryStep(), [](Schedule& s) { EnsureThatCannotFail(s, 1, 1, Watched::kYes); }));
 }
 
 TEST(GilStateScheduleTest, gh_87135_EnsureHangsWhenItComesTooLate) {
@@ -307,13 +331,17 @@ void StopAgainstTheEnd(Schedule& schedule, Turn turn) {
 TEST(GilStateScheduleTest, gh_133130_WhoHangsKeepsNoTurnToStopTheWorld) {
   if constexpr (kGilEnabled) GTEST_SKIP() << "stop-the-world is empty with the GIL";
   for (const Turn turn : {Turn::kInterpreter, Turn::kEverywhere, Turn::kHandshake}) {
-    ExpectOk(Explore(Base(Options::Random(4000)), [=](Schedule& s) { StopAgainstTheEnd(s, turn); }));
+    const auto explore = [=](const Options& options) {
+      return Explore(Base(options), [=](Schedule& s) { StopAgainstTheEnd(s, turn); });
+    };
+    ExpectComplete(explore(EverySchedule()));
+    ExpectWalks(explore, 4000);
   }
 }
 
 // ---- Threads that end, one of them while it holds a GIL that others want (gh-119369): it takes the head lock and
 // QSBR's, which nobody holds while he waits for the GIL.
-void EndingWithTheGil(Schedule& schedule) {
+void EndingWithTheGil(Schedule& schedule, int visits) {
   World world;
   if constexpr (!kGilEnabled) DETSCHED_CHECK(world.gil->AddEnableRequest());
   ThreadState* const stays = world.threads->New(Whence::kThreading);
@@ -325,9 +353,9 @@ void EndingWithTheGil(Schedule& schedule) {
       world.DeleteSelf(thread);
     });
   }
-  schedule.Spawn("visitor", [&] {
+  schedule.Spawn("visitor", [&, visits] {
     // Under the head lock, attached or not, beside births and deaths.
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < visits; ++i) {
       std::vector<const ThreadState*> seen;
       world.threads->ForEach([&](ThreadState& thread) { seen.push_back(&thread); });
       // Once each: who was there all the time, and at most the two others.
@@ -349,7 +377,12 @@ void EndingWithTheGil(Schedule& schedule) {
   DETSCHED_CHECK(world.threads->size() == 0);
 }
 
-TEST(GilStateScheduleTest, gh_119369_AThreadThatEndsHoldsTheGil) { Walk(EndingWithTheGil, 6000); }
+TEST(GilStateScheduleTest, gh_119369_AThreadThatEndsHoldsTheGil) {
+  Options three_threads = EverySchedule();
+  three_threads.preemption_bound = 1;
+  ExpectComplete(Explore(three_threads, [](Schedule& s) { EndingWithTheGil(s, 1); }));
+  Walk([](Schedule& s) { EndingWithTheGil(s, 2); }, 6000);
+}
 
 // ---- What an attach and a detach cost that nobody hinders, in atomic operations: the one figure of speed that does
 // not depend on the machine. A server that does nothing else loses what is added here (gh-134637).
