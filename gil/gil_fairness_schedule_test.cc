@@ -1,6 +1,8 @@
 // Bounded bypass: how often others may get the GIL before somebody who waits for it. The queue is first in, first out
 // for forced switches; who comes while the GIL is free may overtake the queue, until its head has waited too long.
 
+#include <functional>
+
 #include "gtest/gtest.h"
 
 #include "pyrt/gil/gil.h"
@@ -50,7 +52,7 @@ Options WithTimers(Options options) {
   return options;
 }
 
-void ExpectFound(const char* name, Options options, void (*body)(Schedule&)) {
+void ExpectFound(const char* name, Options options, const std::function<void(Schedule&)>& body) {
   const detsched::ScopedMutant mutant(name);
   options.shrink = false;
   const Result result = Explore(options, body);
@@ -70,19 +72,19 @@ TEST(GilFairnessScheduleTest, AYieldThatDoesNotQueueIsNoticed) {
 }
 
 // A waiter against a thread that drops and takes again at once, for ever. The latter overtakes until the waiter has been
-// the head of the queue for a millisecond, which is ten of its holds; then its drop hands the GIL over.
-void WaiterBesideARetaker(Schedule& schedule) {
-  constexpr int kBound = 12;  // one hold may have begun before, one ends after
+// the head of the queue for a millisecond, which is so many of its holds; then its drop hands the GIL over.
+void WaiterBesideARetaker(Schedule& schedule, int holds) {
+  const int bound = holds + 2;  // one hold may have begun before, one ends after
   Gil gil(/*enabled=*/true);
   TestThread retaker, waiter;
   Atomic<uint32_t> served{0};
-  schedule.Spawn("retaker", [&] {
+  schedule.Spawn("retaker", [&, holds, bound] {
     int overtaken = 0;
-    for (int i = 0; i < 60 && served.load(kRelaxed) == 0; ++i) {
+    for (int i = 0; i < 6 * holds && served.load(kRelaxed) == 0; ++i) {
       DETSCHED_CHECK(gil.Take(retaker.holder) == TakeResult::kTaken);
       if (served.load(kRelaxed) == 0 && gil.Stats().waiting != 0) ++overtaken;
-      DETSCHED_CHECK(overtaken <= kBound);
-      detsched::AdvanceTime(100 * kNanosPerMicro);
+      DETSCHED_CHECK(overtaken <= bound);
+      detsched::AdvanceTime(kNanosPerMilli / holds);
       gil.Drop(retaker.holder);
     }
   });
@@ -97,11 +99,19 @@ void WaiterBesideARetaker(Schedule& schedule) {
 }
 
 TEST(GilFairnessScheduleTest, WhoDropsAndTakesAgainCannotKeepItForEver) {
+  Options every = Options::Exhaustive(2);
+  every.usable_cpus = 1;
+  every.stale_reads = 0;
+  const auto four_holds = [](Schedule& s) { WaiterBesideARetaker(s, 4); };
+  const Result all = Explore(every, four_holds);
+  EXPECT_TRUE(all.ok()) << all.report;
+  EXPECT_TRUE(all.complete);
+  ExpectFound("gil_barging_without_end", every, four_holds);
   Options options = Options::Random(4000);
   options.stale_reads = 2;  // a store is seen in the end
-  const Result result = Explore(options, WaiterBesideARetaker);
+  const Result result = Explore(options, [](Schedule& s) { WaiterBesideARetaker(s, 10); });
   EXPECT_TRUE(result.ok()) << result.report;
-  ExpectFound("gil_barging_without_end", options, WaiterBesideARetaker);
+  ExpectFound("gil_barging_without_end", options, [](Schedule& s) { WaiterBesideARetaker(s, 10); });
 }
 
 // A thread that waits and spins may catch the word, and an interactive one may queue ahead of it before it has left the

@@ -148,7 +148,8 @@ struct World {
   Atomic<int> is_off{0};  // how often it has been switched off, for a thread that sees it
 };
 
-// Looks after each step too. Not where schedules are exhausted: an invariant switches sleep sets off.
+// Looks after each step too, which switches sleep sets off: the shortest scenarios are exhausted with it, the others
+// without.
 Result ExploreStepByStep(const Options& options, void (*body)(Schedule&)) {
   return Explore(options, [body](Schedule& schedule) {
     World::current = nullptr;  // of a schedule that was abandoned
@@ -198,10 +199,10 @@ class Signal {
 };
 
 // Without spinning a schedule is short enough to be exhausted.
-Options Exhaustive(int bound) {
+Options Exhaustive(int bound, int stale_reads = 1) {
   Options options = Options::Exhaustive(bound);
   options.usable_cpus = 1;
-  options.stale_reads = 1;
+  options.stale_reads = stale_reads;
   options.max_schedules = 1'000'000;
   return options;
 }
@@ -575,7 +576,26 @@ TEST(GilScheduleTest, TwoThreadsExhaustively) {
   ExpectComplete(Explore(WithTimers(Exhaustive(2)), HolderAndWaiter));
 }
 
-TEST(GilScheduleTest, ThreeThreadsExhaustively) { ExpectComplete(Explore(Exhaustive(2), ThreeTakers)); }
+TEST(GilScheduleTest, AtMostOneHoldsAtEachStepExhaustively) {
+  ExpectComplete(ExploreStepByStep(Exhaustive(2), TwoTakers));
+  ExpectComplete(ExploreStepByStep(WithTimers(Exhaustive(2)), HolderAndWaiter));
+  ExpectComplete(ExploreStepByStep(Exhaustive(2), BiasedAndRevoker));
+  ExpectComplete(ExploreStepByStep(WithTimers(Exhaustive(2), 0), ForkWithOneOther));
+  if (kGilEnabled) return;
+  ExpectComplete(ExploreStepByStep(Exhaustive(2), OffOnOff));
+  ExpectComplete(ExploreStepByStep(Exhaustive(2), TwoRequesters));
+}
+
+// All but the first without older values.
+TEST(GilScheduleTest, ThreeThreadsExhaustively) {
+  ExpectComplete(Explore(Exhaustive(2), ThreeTakers));
+  const Options newest = Exhaustive(2, /*stale_reads=*/0);
+  ExpectComplete(Explore(WithTimers(newest, 0), ForkWithWaiters));
+  ExpectComplete(Explore(newest, InteractiveBesideBusy));
+  if (kGilEnabled) return;
+  ExpectComplete(Explore(newest, OffOnOffWithTakers));
+  ExpectComplete(Explore(newest, TwoRequestersAndATaker));
+}
 
 // The invariant does without a Plain that two threads touch.
 TEST(GilScheduleTest, TwoHoldersAreNoticedWithoutARace) {
@@ -627,6 +647,7 @@ TEST(GilScheduleTest, ExitOfAWaiterExhaustively) {
   ExpectComplete(Explore(Exhaustive(2), WaiterMustExit));
   ExpectComplete(Explore(Exhaustive(2), WaiterMustExitAfterAsking));
   ExpectComplete(Explore(Exhaustive(2), WaiterMustExitWhileHeld));
+  ExpectComplete(Explore(Exhaustive(2, /*stale_reads=*/2), OutsiderOrdersExit));
 }
 
 TEST(GilScheduleTest, FinalDropExhaustively) { ExpectComplete(Explore(Exhaustive(2), FinalDrop)); }
