@@ -39,14 +39,19 @@ void ExpectKilled(const char* mutant, Failure failure, const Options& options,
 
 // ---- EvalBreaker ----
 
-void VersionAgainstBit(Schedule& s) {
+void VersionAgainstBit(Schedule& s, bool watched) {
   EvalBreaker breaker;
+  uintptr_t set = 0;  // the model: what was set, and not cleared; changed between two scheduling points
   detsched::Name(&breaker, "breaker");
+  if (watched) s.Invariant("a bit that was set is there", [&] { return (breaker.Load() & set) == set; });
   s.Spawn("setter", [&] {
     breaker.Set(BreakerEvent::kCallsToDo);
+    set |= BreakerBit(BreakerEvent::kCallsToDo);
     DETSCHED_CHECK(breaker.IsSet(BreakerEvent::kCallsToDo));
+    set = 0;
     breaker.Clear(BreakerEvent::kCallsToDo);
     breaker.Set(BreakerEvent::kPleaseStop);
+    set |= BreakerBit(BreakerEvent::kPleaseStop);
   });
   s.Spawn("version", [&] {
     breaker.SetVersion(0x100);
@@ -58,7 +63,10 @@ void VersionAgainstBit(Schedule& s) {
 }
 
 TEST(EvalBreakerScheduleTest, B081_NoBitIsLost) {
-  ExpectComplete(Explore(Options::Exhaustive(2), VersionAgainstBit));
+  for (const bool watched : {false, true}) {
+    ExpectComplete(
+        Explore(Options::Exhaustive(2), [watched](Schedule& s) { VersionAgainstBit(s, watched); }));
+  }
 }
 
 // ---- PendingCalls ----
@@ -73,8 +81,8 @@ struct Counted {
   bool fails = false;
 };
 
-// Whether a scenario checks an invariant after each step. Not for an exhaustive search, which would lose its
-// sleep sets.
+// Whether a scenario checks an invariant after each step, for which an exhaustive search gives up its sleep sets: the
+// shortest ones are exhausted with it.
 enum class Watched : bool { kNo, kYes };
 
 struct Queue {
@@ -149,11 +157,15 @@ void TwoProducersWatched(Schedule& s) { ProducersAndOneConsumer(s, 2, Watched::k
 
 TEST(PendingCallsScheduleTest, EveryCallRunsOnce) {
   ExpectComplete(Explore(Options::Exhaustive(2), TwoProducersOneConsumer));
+  ExpectComplete(
+      Explore(Options::Exhaustive(2), [](Schedule& s) { ProducersAndOneConsumer(s, 1, Watched::kYes); }));
   ExpectPct(&TwoProducersWatched, 50'000);
   ExpectPct([](Schedule& s) { ProducersAndOneConsumer(s, 3, Watched::kYes); }, 20'000);
 }
 
 TEST(PendingCallsScheduleTest, MutantAddDoesNotRaise) {
+  ExpectKilled("pending_add_does_not_raise", Failure::kInvariant, Options::Exhaustive(2),
+               [](Schedule& s) { ProducersAndOneConsumer(s, 1, Watched::kYes); });
   ExpectKilled("pending_add_does_not_raise", Failure::kCheck, Options::Exhaustive(2),
                TwoProducersOneConsumer);
   ExpectKilled("pending_add_does_not_raise", Failure::kInvariant, Options::Pct(2, 2'000),
@@ -308,6 +320,7 @@ void FailingCall(Schedule& s, Watched watched) {
 
 TEST(PendingCallsScheduleTest, B088_AFailureLosesNothing) {
   ExpectComplete(Explore(Options::Exhaustive(2), [](Schedule& s) { FailingCall(s, Watched::kNo); }));
+  ExpectComplete(Explore(Options::Exhaustive(2), [](Schedule& s) { FailingCall(s, Watched::kYes); }));
   ExpectPct([](Schedule& s) { FailingCall(s, Watched::kYes); }, 50'000);
 }
 TEST(PendingCallsScheduleTest, MutantErrorKeepsTheHandler) {
@@ -377,6 +390,7 @@ void AttachAgainstAdd(Schedule& s, Watched watched) {
 
 TEST(PendingCallsScheduleTest, EB10_AttachingNeverTakesTheBitAway) {
   ExpectComplete(Explore(Options::Exhaustive(3), [](Schedule& s) { AttachAgainstAdd(s, Watched::kNo); }));
+  ExpectComplete(Explore(Options::Exhaustive(2), [](Schedule& s) { AttachAgainstAdd(s, Watched::kYes); }));
   ExpectPct([](Schedule& s) { AttachAgainstAdd(s, Watched::kYes); }, 50'000);
 }
 TEST(PendingCallsScheduleTest, MutantAttachClearsTheBit) {
@@ -539,8 +553,9 @@ struct CountingHandler {
   int fails = 0;
 };
 
-// Each of two signals is handled at least once after it came, also if the first handler fails.
-void TwoSignals(Schedule& s, int fails) {
+// Each of `count` signals is handled at least once after it came, also if the first handler fails. `watched`: while
+// nobody trips and the main thread is in no poll, one that waits has its flag and its bit.
+void SignalsBesideMain(Schedule& s, int count, int fails, Watched watched) {
   EvalBreaker breaker;
   Signals signals;
   CountingHandler counting;
@@ -548,10 +563,20 @@ void TwoSignals(Schedule& s, int fails) {
   signals.SetMainThread(&breaker);
   signals.SetHandler(1, &counting.handler);
   signals.SetHandler(2, &counting.handler);
-  Atomic<int> threads{2};
-  for (int number = 1; number <= 2; ++number) {
+  int inside = 0;  // as Queue::inside
+  if (watched == Watched::kYes) {
+    s.Invariant("a signal that waits has its flag and its bit", [&] {
+      if (inside != 0 || (!counting.waits[1] && !counting.waits[2])) return true;
+      return signals.IsTripped() && breaker.IsSet(BreakerEvent::kSignalsPending);
+    });
+  }
+  Atomic<int> threads{count};
+  for (int number = 1; number <= count; ++number) {
     s.Spawn(number == 1 ? "signal 1" : "signal 2", [&, number] {
+      ++inside;
+      counting.waits[number] = true;
       signals.Trip(number);
+      --inside;
       threads.fetch_sub(1, kRelease);
     });
   }
@@ -559,26 +584,40 @@ void TwoSignals(Schedule& s, int fails) {
     for (;;) {
       const bool last = threads.load(kAcquire) == 0;
       if (breaker.AnyPending()) {
+        ++inside;
         breaker.Clear(BreakerEvent::kSignalsPending);
         static_cast<void>(signals.Run(breaker));
+        --inside;
       }
       if (last && !breaker.AnyPending()) return;
       if (!last) CpuRelax();
     }
   });
   s.Run();
-  DETSCHED_CHECK(counting.seen == 2);
+  DETSCHED_CHECK(counting.seen == count);
   DETSCHED_CHECK(!signals.IsTripped());
 }
+void TwoSignals(Schedule& s, int fails) { SignalsBesideMain(s, 2, fails, Watched::kNo); }
 
 Options ManySteps() { return Options::Pct(3, 10'000); }
 
 TEST(SignalsScheduleTest, B098_NoSignalIsLost) {
   for (const int fails : {0, 1}) {
-    ExpectPct([fails](Schedule& s) { TwoSignals(s, fails); }, 20'000);
+    Options newest = Options::Exhaustive(2);
+    newest.stale_reads = 0;
+    for (const Options& options : {newest, Options::Exhaustive(1)}) {
+      ExpectComplete(Explore(options, [fails](Schedule& s) { TwoSignals(s, fails); }));
+    }
+    ExpectPct([fails](Schedule& s) { SignalsBesideMain(s, 2, fails, Watched::kYes); }, 20'000);
   }
 }
+TEST(SignalsScheduleTest, B098_ASignalThatWaitsHasItsFlagAndItsBitAtEachStep) {
+  ExpectComplete(Explore(Options::Exhaustive(2),
+                         [](Schedule& s) { SignalsBesideMain(s, 1, /*fails=*/0, Watched::kYes); }));
+}
 TEST(SignalsScheduleTest, MutantFailingHandlerLosesTheRest) {
+  ExpectKilled("failing_signal_handler_loses_the_rest", Failure::kInvariant, ManySteps(),
+               [](Schedule& s) { SignalsBesideMain(s, 2, 1, Watched::kYes); });
   ExpectKilled("failing_signal_handler_loses_the_rest", Failure::kCheck, ManySteps(),
                [](Schedule& s) { TwoSignals(s, 1); });
 }

@@ -38,9 +38,10 @@ void DestroyCounted(void*, void* object) { static_cast<Counted*>(object)->destro
 
 constexpr BrcHooks kHooks{.context = nullptr, .merge = &MergeCounts, .destroy = &DestroyCounted};
 
-// One owner that polls once and leaves, and `givers` that each give up a reference to its one object.
-Result ExploreLeaving(Options options, int givers) {
-  return Explore(std::move(options), [givers](Schedule& schedule) {
+// One owner that polls once and leaves, and `givers` that each give up a reference to its one object. `watched`: while
+// nobody is in a call of the owner's or a giver's, what was queued has its bit.
+Result ExploreLeaving(Options options, int givers, bool watched = false) {
+  return Explore(std::move(options), [givers, watched](Schedule& schedule) {
     Brc brc(kHooks);
     EvalBreaker breaker;
     BrcThread node;
@@ -48,16 +49,32 @@ Result ExploreLeaving(Options options, int givers) {
     object.owned.Set(1);
     object.local.Set(givers + 1);
     brc.Register(node, 1, breaker);
+    int inside = 0;  // the model's, as what follows
+    int queued = 0;
+    if (watched) {
+      schedule.Invariant("what was queued has its bit", [&] {
+        return inside != 0 || queued == 0 || breaker.IsSet(BreakerEvent::kExplicitMerge);
+      });
+    }
     schedule.Spawn("owner", [&] {
       object.local.Set(object.local.Get() - 1);  // its own reference
       if (breaker.IsSet(BreakerEvent::kExplicitMerge)) {
+        ++inside;
         breaker.Clear(BreakerEvent::kExplicitMerge);
-        brc.MergeOwn(node);
+        queued -= static_cast<int>(brc.MergeOwn(node));
+        --inside;
       }
+      ++inside;
       brc.Unregister(node);
+      queued = 0;
+      --inside;
     });
     for (int i = 0; i < givers; ++i) {
-      schedule.Spawn(i == 0 ? "giver" : "other giver", [&] { brc.Queue(1, &object); });
+      schedule.Spawn(i == 0 ? "giver" : "other giver", [&] {
+        ++inside;
+        if (brc.Queue(1, &object) == Brc::QueueResult::kQueued && node.registered()) ++queued;
+        --inside;
+      });
     }
     schedule.Run();
     DETSCHED_CHECK(object.destroyed.load(kRelaxed) == 1);
@@ -70,6 +87,7 @@ TEST(BrcScheduleTest, BR4_AnOwnerThatLeavesHasMergedEverything) {
   const Result result = ExploreLeaving(Options::Exhaustive(2), 1);
   ExpectComplete(result);
   ExpectComplete(ExploreLeaving(Options::Exhaustive(2), 2));
+  ExpectComplete(ExploreLeaving(Options::Exhaustive(2), 1, /*watched=*/true));
   ExpectWalks([](const Options& options) { return ExploreLeaving(options, 3); }, 50'000);
   detsched::ScopedMutant mutant("brc_leaves_before_it_has_merged");
   const Result broken = ExploreLeaving(Options::Random(10'000), 2);
