@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,6 +36,9 @@ void MakeSingletons() {
   static_cast<void>(Int::Of(1));
 }
 
+// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
+enum class Watch : uint8_t { kNo, kYes };
+
 // Where threads come online for the Qsbr: a third of the steps of an import, which exhaustive exploration saves.
 enum class Online : uint8_t { kByThemselves, kBeforehand };
 
@@ -46,13 +50,19 @@ struct World {
     for (auto& one : beforehand) one.emplace(interpreter);
   }
 
-  void Thread(const std::vector<std::string>& names) {
+  template <typename Body>
+  void Attached(Body body) {
     std::optional<InterpreterAttached> attached;
     if (!beforehand[0].has_value()) attached.emplace(interpreter);
-    for (const std::string& name : names) {
-      const auto module = importer.Import(name);
-      DETSCHED_CHECK(module.ok());
-    }
+    body();
+  }
+  void Thread(const std::vector<std::string>& names) {
+    Attached([&] {
+      for (const std::string& name : names) {
+        const auto module = importer.Import(name);
+        DETSCHED_CHECK(module.ok());
+      }
+    });
   }
   void Pause() {
     interpreter.gil.Detach();
@@ -116,6 +126,48 @@ TEST(ImporterScheduleTest, CircleAcrossThreads) {
   ExpectOkByPct(5000, CircleTwice);
 }
 
+// gh-137422: threads that add the same module, or import it, get the same one, which is the one that stays.
+enum class How : uint8_t { kAdd, kImport };
+
+template <How kHow>
+void SameModule(Schedule& s, int threads, Online online) {
+  World world(online);
+  Plain<int> runs{0};
+  world.finder.Add("m", Counting(world, runs));
+  ModuleTable& table = world.importer.modules();
+  Ref<Object> got[std::size(kThreads)];
+  for (int i = 0; i < threads; ++i) {
+    s.Spawn(kThreads[i], [&, i] {
+      world.Attached([&] {
+        if (kHow == How::kAdd) {
+          got[i] = world.importer.AddModule("m");
+        } else {
+          const auto module = world.importer.Import("m");
+          DETSCHED_CHECK(module.ok());
+          got[i] = *module;
+        }
+        DETSCHED_CHECK(got[i] && AsModule(got[i])->name() == "m");
+        DETSCHED_CHECK(table.Peek("m") == got[i].get());
+      });
+    });
+  }
+  s.Run();
+  DETSCHED_CHECK(table.size() == 1);
+  for (int i = 1; i < threads; ++i) DETSCHED_CHECK(got[i].get() == got[0].get());
+  DETSCHED_CHECK(runs.Get() == (kHow == How::kImport ? 1 : 0));
+}
+
+template <How kHow>
+void SameModuleTwice(Schedule& s) {
+  SameModule<kHow>(s, 2, Online::kBeforehand);
+}
+
+TEST(ImporterScheduleTest, gh137422_WhoAddsTheSameModuleGetsTheSame) {
+  ExpectComplete(Exhaustive(2), SameModuleTwice<How::kAdd>);
+  ExpectCompleteImports(SameModuleTwice<How::kImport>);
+  ExpectOkByPct(5000, [](Schedule& s) { SameModule<How::kAdd>(s, 4, Online::kByThemselves); });
+}
+
 // gh-143650: an import that fails beside one that finds the module in the table. It must never get what failed:
 // its own retry fails, too.
 void FailBesideRead(Schedule& s) {
@@ -170,35 +222,47 @@ TEST(ImporterScheduleTest, IL33_GetModuleDoesNotGiveAFailedModule) {
 
 // A reader against a writer that replaces and removes: what it finds is whole and alive, and what is only replaced is
 // there all the time.
-void ReadBesideWrite(Schedule& s) {
-  World world;
+void ReadBesideWrite(Schedule& s, int reads, Watch watch, Online online) {
+  World world(online);
   ModuleTable& table = world.importer.modules();
   table.Set("m", Module::New("m"));
   bool is_removed = false;  // or is about to be
-  s.Invariant("a module that is replaced is never absent",
-              [&] { return is_removed || table.Peek("m") != nullptr; });
+  if (watch == Watch::kYes) {
+    s.Invariant("a module that is replaced is never absent",
+                [&] { return is_removed || table.Peek("m") != nullptr; });
+  }
   s.Spawn("reader", [&] {
-    for (int i = 0; i < 2; ++i) {
-      InterpreterAttached attached(world.interpreter);
-      const Ref<Object> found = table.Get("m");
-      DETSCHED_CHECK(found ? AsModule(found)->name() == "m" : is_removed);
-      const Ref<Object> fresh = table.GetFinished("fresh");
-      DETSCHED_CHECK(!fresh || AsModule(fresh)->name() == "fresh");
+    for (int i = 0; i < reads; ++i) {
+      world.Attached([&] {
+        const Ref<Object> found = table.Get("m");
+        DETSCHED_CHECK(found ? AsModule(found)->name() == "m" : is_removed);
+        const Ref<Object> fresh = table.GetFinished("fresh");
+        DETSCHED_CHECK(!fresh || AsModule(fresh)->name() == "fresh");
+      });
     }
   });
   s.Spawn("writer", [&] {
-    const InterpreterAttached attached(world.interpreter);
-    table.Set("m", Module::New("m"));
-    table.Set("fresh", Module::New("fresh"));
-    is_removed = true;
-    table.Remove("m");
-    if constexpr (!kGilEnabled) world.interpreter.delayed.Collect();
+    world.Attached([&] {
+      table.Set("m", Module::New("m"));
+      table.Set("fresh", Module::New("fresh"));
+      is_removed = true;
+      table.Remove("m");
+      if constexpr (!kGilEnabled) world.interpreter.delayed.Collect();
+    });
   });
   s.Run();
   DETSCHED_CHECK(table.size() == 1);
 }
 
-TEST(ImporterScheduleTest, ReadersBesideAWriter) { ExpectOkByPct(20'000, ReadBesideWrite); }
+void ReadOnce(Schedule& s) { ReadBesideWrite(s, 1, Watch::kNo, Online::kByThemselves); }
+void ReadOnceWatched(Schedule& s) { ReadBesideWrite(s, 1, Watch::kYes, Online::kByThemselves); }
+void ReadTwice(Schedule& s) { ReadBesideWrite(s, 2, Watch::kYes, Online::kByThemselves); }
+
+TEST(ImporterScheduleTest, ReadersBesideAWriter) {
+  ExpectCompleteImports(ReadOnce);
+  ExpectComplete(Exhaustive(1), ReadOnceWatched);
+  ExpectOkByPct(20'000, ReadTwice);
+}
 
 void ExpectKilled(const std::string& mutant, void (*body)(Schedule&), Options options,
                   const std::vector<Failure>& failures = {Failure::kCheck}) {
@@ -213,12 +277,12 @@ TEST(ImporterScheduleTest, MutantsAreKilled) {
   if constexpr (!kGilEnabled) {
     ExpectKilled("gh_143650_no_second_look", FailBesideRead, Options::Pct(3, 50'000));
     ExpectKilled("gh_143650_finished_before_removed", FailBesideRead, Options::Pct(3, 50'000));
-    ExpectKilled("module_table_replaces_in_two_steps", ReadBesideWrite, Options::Pct(3, 20'000),
+    ExpectKilled("module_table_replaces_in_two_steps", ReadTwice, Options::Pct(3, 20'000),
                  {Failure::kInvariant});
     // What the reader gets may also be a module whose construction it does not see.
     const std::vector<Failure> unseen = {Failure::kCheck, Failure::kRace, Failure::kCrash};
-    ExpectKilled("module_table_publishes_relaxed", ReadBesideWrite, Options::Pct(3, 20'000), unseen);
-    ExpectKilled("module_table_reads_relaxed", ReadBesideWrite, Options::Pct(3, 20'000), unseen);
+    ExpectKilled("module_table_publishes_relaxed", ReadTwice, Options::Pct(3, 20'000), unseen);
+    ExpectKilled("module_table_reads_relaxed", ReadTwice, Options::Pct(3, 20'000), unseen);
   }
 }
 

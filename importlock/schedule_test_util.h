@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 
 #include "pyrt/runtime/config/config.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -39,14 +40,15 @@ inline void ExpectOk(const detsched::Options& options, const ScheduleBody& body)
   EXPECT_TRUE(result.ok()) << result.report;
 }
 
-// Pairs of steps to PCT's full budget, and `schedules` of what takes three.
+// Walks for bugs of depth two and, as many as `schedules`, of depth three.
 inline void ExpectOkByPct(
     uint64_t schedules, const ScheduleBody& body,
     const std::function<void(detsched::Options&)>& mishaps = [](detsched::Options&) {}) {
-  for (detsched::Options options : {detsched::Options::Pct(2, 2000), detsched::Options::Pct(3, schedules)}) {
+  const auto explore = [&](detsched::Options options) {
     mishaps(options);
-    ExpectOk(options, body);
-  }
+    return detsched::Explore(Isolated(options), body);
+  };
+  detsched::ExpectPct(explore, schedules);
 }
 
 // Requires every schedule within the bounds. Returns how many there were.

@@ -51,14 +51,14 @@ void CountUnderLock(Schedule& schedule, int threads, int turns, Watched watched 
   DETSCHED_CHECK(!mutex.IsLocked());
 }
 
-// One that may run out of time beside two that may not; none of them is forgotten.
+// One that may run out of time beside some that may not; none of them is forgotten.
 template <typename Policy>
-void TimeOut(Schedule& schedule) {
+void TimeOut(Schedule& schedule, int patient, Watched watched) {
   HandingOver::now = 0;
   BasicMutex<Policy> mutex;
-  Guarded guarded(schedule, Watched::kYes, [&] { return mutex.IsLocked(); });
-  int expected = 2;
-  for (int i = 0; i < 2; ++i) {
+  Guarded guarded(schedule, watched, [&] { return mutex.IsLocked(); });
+  int expected = patient;
+  for (int i = 0; i < patient; ++i) {
     schedule.Spawn(kThreadNames[i], [&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
       mutex.Lock();
       guarded.Work();
@@ -101,8 +101,23 @@ std::vector<Scenario> MutexScenarios() {
              [](Schedule& s) { CountUnderLock<BasicMutex<Barging>>(s, 4, 1, Watched::kYes); });
   AddSampled(scenarios, "four_handing_over",
              [](Schedule& s) { CountUnderLock<BasicMutex<HandingOver>>(s, 4, 1, Watched::kYes); });
-  AddSampled(scenarios, "timed_barging", &TimeOut<Barging>, mishaps);
-  AddSampled(scenarios, "timed_handing_over", &TimeOut<HandingOver>, mishaps);
+  Options timed_pair = Options::Exhaustive(2);
+  timed_pair.early_timeouts = 1;
+  Options timed_trio = timed_pair;
+  timed_trio.stale_reads = 1;
+  scenarios.push_back(
+      {"timed_two_barging", timed_pair, [](Schedule& s) { TimeOut<Barging>(s, 1, Watched::kNo); }});
+  scenarios.push_back(
+      {"timed_two_handing_over", timed_pair, [](Schedule& s) { TimeOut<HandingOver>(s, 1, Watched::kNo); }});
+  scenarios.push_back(
+      {"timed_three_barging", timed_trio, [](Schedule& s) { TimeOut<Barging>(s, 2, Watched::kNo); }});
+  scenarios.push_back({"timed_three_handing_over", timed_trio,
+                       [](Schedule& s) { TimeOut<HandingOver>(s, 2, Watched::kNo); }});
+  AddSampled(
+      scenarios, "timed_barging", [](Schedule& s) { TimeOut<Barging>(s, 2, Watched::kYes); }, mishaps);
+  AddSampled(
+      scenarios, "timed_handing_over", [](Schedule& s) { TimeOut<HandingOver>(s, 2, Watched::kYes); },
+      mishaps);
   return scenarios;
 }
 

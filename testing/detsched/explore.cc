@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cinttypes>
+#include <cmath>
 #include <compare>
 #include <cstdio>
 #include <cstdlib>
@@ -129,7 +130,14 @@ std::string Summary(const Options& options, const Result& result) {
                 StrategyName(options.strategy), result.schedules, result.pruned, result.steps, result.seconds,
                 static_cast<double>(result.schedules) / std::max(result.seconds, 1e-9),
                 result.complete ? ", complete" : "", result.diverged != 0 ? ", DIVERGED" : "");
-  return text;
+  std::string summary = text;
+  if (options.strategy == Strategy::kPct) {
+    std::snprintf(text, sizeof(text),
+                  "; %d fibers, %" PRIu64 " turns: a bug of depth %d is found with %.1f %%", result.fibers,
+                  result.turns, options.pct_depth, 100 * result.guaranteed);
+    summary += text;
+  }
+  return summary;
 }
 
 class Exploration {
@@ -156,6 +164,7 @@ class Exploration {
     const auto start = std::chrono::steady_clock::now();
     Search();
     result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (options_.strategy == Strategy::kPct) result_.guaranteed = Guaranteed();
     if (result_.ok()) {
       result_.report = Summary(options_, result_);
     } else {
@@ -179,6 +188,8 @@ class Exploration {
     auto* exhaustive = options_.strategy == Strategy::kExhaustive
                            ? static_cast<internal::ExhaustiveChooser*>(chooser.get())
                            : nullptr;
+    auto* pct =
+        options_.strategy == Strategy::kPct ? static_cast<internal::PctChooser*>(chooser.get()) : nullptr;
     if (exhaustive != nullptr) {
       // One schedule ahead: it initialises what the code under test initialises once, so that the others are
       // alike, and shows whether there is an invariant.
@@ -191,12 +202,14 @@ class Exploration {
       const bool passed = RunOne(chooser.get());
       ++result_.schedules;
       result_.steps += engine_.steps();
+      result_.fibers = std::max(result_.fibers, engine_.fibers());
       if (exhaustive != nullptr) result_.pruned += exhaustive->redundant();
       if (!passed) {
         const bool seeded = options_.strategy == Strategy::kRandom || options_.strategy == Strategy::kPct;
         return TakeFailure(seeded ? static_cast<internal::SeededChooser*>(chooser.get())->seed() : 0);
       }
       const bool more = chooser->Next(engine_.steps());
+      if (pct != nullptr) result_.turns = pct->length();
       if (exhaustive != nullptr) result_.diverged = exhaustive->diverged();
       if (!more) {
         result_.complete = exhaustive != nullptr && result_.diverged == 0;
@@ -258,6 +271,13 @@ class Exploration {
     return true;
   }
 
+  double Guaranteed() const {
+    const double turns = static_cast<double>(std::max<uint64_t>(result_.turns, 1));
+    const double once =
+        1 / (std::max(result_.fibers, 1) * std::pow(turns, std::max(options_.pct_depth, 1) - 1));
+    return -std::expm1(static_cast<double>(result_.schedules) * std::log1p(-std::min(once, 1 - 1e-9)));
+  }
+
   // Of the failed schedule that the engine holds.
   void Report() {
     result_.trace = internal::EncodeTrace(choices_);
@@ -312,15 +332,33 @@ struct Totals {
     std::printf("detsched: total %" PRIu64 " schedules, %" PRIu64 " steps, %" PRIu64 " explorations, %" PRIu64
                 " complete\n",
                 schedules, steps, explorations, complete);
+    for (int depth = 1; depth < kDepths; ++depth) {
+      const Depth& walks = depths[depth];
+      if (walks.count == 0) continue;
+      std::printf("detsched: pct depth %d, %" PRIu64 " walks: %.1f %% guaranteed in the worst, %" PRIu64
+                  " of at least 95 %%\n",
+                  depth, walks.count, 100 * walks.least, walks.sure);
+    }
   }
-  void Add(const Result& result) {
+  void Add(const Options& options, const Result& result) {
     if (!result.ok()) return;
     schedules += result.schedules;
     steps += result.steps;
     ++explorations;
     complete += result.complete;
+    if (options.strategy != Strategy::kPct) return;
+    Depth& walks = depths[std::clamp(options.pct_depth, 1, kDepths - 1)];
+    ++walks.count;
+    walks.least = std::min(walks.least, result.guaranteed);
+    walks.sure += result.guaranteed >= 0.95;
   }
   uint64_t schedules = 0, steps = 0, explorations = 0, complete = 0;
+  // Walks of PCT by what they guarantee (Result::guaranteed).
+  static constexpr int kDepths = 5;
+  struct Depth {
+    uint64_t count = 0, sure = 0;
+    double least = 1;
+  } depths[kDepths];
 };
 
 Result ExploreHereOrIsolated(const Options& options, bool stop_at_divergence,
@@ -344,6 +382,7 @@ Result ExploreHereOrIsolated(const Options& options, bool stop_at_divergence,
     result.schedules += all.schedules;
     result.pruned += all.pruned;
     result.steps += all.steps;
+    result.fibers = std::max(result.fibers, all.fibers);
     result.diverged += all.diverged;
     result.seconds += all.seconds;
     result.complete = result.complete && result.diverged == 0;
@@ -387,7 +426,7 @@ Result Explore(const Options& options, const std::function<void(Schedule&)>& bod
     result = ExploreAt(place, effective, body);
     if (!result.ok() || result.diverged == 0) break;
   }
-  totals.Add(result);
+  totals.Add(effective, result);
   return result;
 }
 

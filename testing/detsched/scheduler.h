@@ -48,6 +48,12 @@ struct Result {
   std::string rest;        // exhaustive: what `max_schedules` has left, for Options::resume
   uint64_t diverged = 0;   // exhaustive: schedules that did not repeat; the body depends on more than choices
   double seconds = 0;
+  // Of the schedule with the most: fibers, and (pct) turns, at each of which another fiber may be chosen. PCT's n and k.
+  int fibers = 0;
+  uint64_t turns = 0;
+  // Pct: with what probability these schedules would have found a bug of their depth, at least: 1 - (1 - p)^schedules, p =
+  // 1 / (fibers x turns^(depth - 1)). A bug, that is, which needs neither an older value nor a mishap.
+  double guaranteed = 0;
 
   std::string message;  // why it failed, one line
   std::string trace;    // the failing schedule (after shrinking), for Options::Replay

@@ -68,11 +68,13 @@ class PctChooser final : public SeededChooser {
   void BeginSchedule() override;
   void FiberYields(int fiber) override;
   bool Next(uint64_t steps) override;
+  // Turns of the longest schedule so far.
+  uint64_t length() const { return length_; }
 
  private:
   int ChooseFiber(const ChoicePoint& point) override;
   int changes_;
-  uint64_t length_ = 64;  // steps of the longest schedule so far
+  uint64_t length_ = 64;
   uint64_t step_ = 0;
   int64_t lowest_ = 0;
   int64_t priority_[kMaxFibers] = {};

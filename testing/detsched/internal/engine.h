@@ -3,6 +3,7 @@
 #ifndef PYRT_TESTING_DETSCHED_INTERNAL_ENGINE_H_
 #define PYRT_TESTING_DETSCHED_INTERNAL_ENGINE_H_
 
+#include <bit>
 #include <cstdarg>
 #include <cstdint>
 #include <functional>
@@ -90,6 +91,7 @@ class Engine {
   const std::vector<uint8_t>& choices() const { return choices_; }
   const std::vector<Decision>& decisions() const { return decisions_; }
   uint64_t steps() const { return steps_; }
+  int fibers() const { return std::popcount(used_fibers_); }
   bool has_invariants() const { return !invariants_.empty(); }
   // One line per step, or of the last `limit` steps.
   std::string Interleaving(size_t limit) const;

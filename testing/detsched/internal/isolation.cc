@@ -21,8 +21,9 @@ namespace {
 struct Header {
   Failure failure;
   bool complete;
-  uint64_t schedules, pruned, steps, diverged, seed;
-  double seconds;
+  uint64_t schedules, pruned, steps, diverged, seed, turns;
+  int fibers;
+  double seconds, guaranteed;
   size_t sizes[4];
 };
 
@@ -60,6 +61,9 @@ bool Send(int fd, const Result& result) {
   header.diverged = result.diverged;
   header.seed = result.seed;
   header.seconds = result.seconds;
+  header.fibers = result.fibers;
+  header.turns = result.turns;
+  header.guaranteed = result.guaranteed;
   const std::string* const texts[] = {&result.message, &result.trace, &result.report, &result.rest};
   for (int i = 0; i < 4; ++i) header.sizes[i] = texts[i]->size();
   bool sent = WriteAll(fd, &header, sizeof(header));
@@ -78,6 +82,9 @@ bool Receive(int fd, Result* result) {
   result->diverged = header.diverged;
   result->seed = header.seed;
   result->seconds = header.seconds;
+  result->fibers = header.fibers;
+  result->turns = header.turns;
+  result->guaranteed = header.guaranteed;
   std::string* const texts[] = {&result->message, &result->trace, &result->report, &result->rest};
   for (int i = 0; i < 4; ++i) {
     texts[i]->resize(header.sizes[i]);
