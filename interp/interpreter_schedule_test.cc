@@ -2,7 +2,9 @@
 // the end against calls that still come, and the main thread across a fork.
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -35,10 +37,10 @@ Options Base(Options options) {
   return options;
 }
 
-// One older value per schedule and one CPU, so that nobody spins.
-Options Exhaustive(int preemption_bound) {
+// One CPU, so that nobody spins.
+Options Exhaustive(int preemption_bound, int stale_reads = 1) {
   Options options = Base(Options::Exhaustive(preemption_bound));
-  options.stale_reads = 1;
+  options.stale_reads = stale_reads;
   options.usable_cpus = 1;
   return options;
 }
@@ -57,6 +59,9 @@ class Fiber {
   OsThread thread_;
 };
 
+// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
+enum class Watch : uint8_t { kNo, kYes };
+
 // A registry with its main interpreter. The fiber that makes it is the main thread.
 struct World {
   World() {
@@ -66,6 +71,19 @@ struct World {
     main = *registry.New(nullptr, InterpreterConfig::Main(), InterpreterWhence::kRuntime);
     detsched::Name(&registry, "registry");
     detsched::Name(&main->gil(), "gil");
+  }
+  World(Schedule& s, Watch watch) : World() {
+    if (watch == Watch::kNo) return;
+    s.Invariant("one main interpreter, the last of the list, and none that has ended", [this] {
+      int64_t above = std::numeric_limits<int64_t>::max();
+      for (const Interpreter* interp = registry.UnlockedHead(); interp != nullptr; interp = interp->next()) {
+        // Newest first, so none is there twice.
+        if (interp->id() >= above || std::count(ended.begin(), ended.end(), interp->id()) != 0) return false;
+        above = interp->id();
+        if ((interp == main) != (interp->next() == nullptr)) return false;
+      }
+      return above == 0 && registry.main() == main;
+    });
   }
   ThreadState& Enter(Interpreter& interp) {
     ThreadState* const thread = interp.threads().NewBound(Whence::kUnknown);
@@ -82,8 +100,10 @@ struct World {
     DETSCHED_CHECK(created.ok());
     ThreadState& thread = Enter(**created);
     thread.Poll();
+    const int64_t id = (*created)->id();
     (*created)->Clear(thread);
     registry.Delete(*created);
+    ended.push_back(id);
   }
   // As the finalizer, which is alone.
   void End() {
@@ -94,14 +114,15 @@ struct World {
 
   InterpreterRegistry registry;
   Interpreter* main = nullptr;
+  std::vector<int64_t> ended;  // ids
 };
 
 // ---- The list
 
 // One thread creates and ends, one walks: it sees the main interpreter always, ids that fall, none twice.
-template <int kTimes>
+template <int kTimes, Watch kWatch>
 void WalkBesideCreation(Schedule& s) {
-  World world;
+  World world(s, kWatch);
   s.Spawn("creator", [&] {
     for (int i = 0; i < kTimes; ++i) world.LiveOnce();
   });
@@ -122,16 +143,17 @@ void WalkBesideCreation(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, IN22_TheListBesideCreationAndEnd) {
-  ExpectComplete(Explore(Exhaustive(2), WalkBesideCreation<1>));
-  ExpectPct(WalkBesideCreation<2>, 5000, Base);
+  ExpectComplete(Explore(Exhaustive(2), WalkBesideCreation<1, Watch::kNo>));
+  ExpectComplete(Explore(Exhaustive(1), WalkBesideCreation<1, Watch::kYes>));
+  ExpectPct(WalkBesideCreation<2, Watch::kYes>, 5000, Base);
 }
 
 // The world stops, all of it, while interpreters come and go and a thread of the main one runs: nobody runs
 // inside the stop, whichever list its interpreter was on. With the GIL the stop is empty, and each interpreter
 // has a GIL: what is explored then is the registry.
-template <bool kWithWorker>
+template <bool kWithWorker, Watch kWatch>
 void StopBesideCreation(Schedule& s) {
-  World world;
+  World world(s, kWatch);
   Plain<int> owned{0};
   s.Spawn("creator", [&] { world.LiveOnce(); });
   if (kWithWorker) {
@@ -157,9 +179,10 @@ void StopBesideCreation(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, B055_AStopOfAllBesideCreationAndEnd) {
-  ExpectComplete(Explore(Exhaustive(2), StopBesideCreation<false>));
-  ExpectOk(Explore(Base(Options::Random(2000)), StopBesideCreation<true>));
-  ExpectPct(StopBesideCreation<true>, 5000, Base);
+  ExpectComplete(Explore(Exhaustive(2), StopBesideCreation<false, Watch::kNo>));
+  ExpectComplete(Explore(Exhaustive(1, /*stale_reads=*/0), StopBesideCreation<true, Watch::kNo>));
+  ExpectOk(Explore(Base(Options::Random(2000)), StopBesideCreation<true, Watch::kYes>));
+  ExpectPct(StopBesideCreation<true, Watch::kYes>, 5000, Base);
 }
 
 // ---- Pending calls against threads that attach (EB-10, EB-12)
@@ -212,9 +235,7 @@ void CallBesideAttach(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, EB12_ACallReachesWhoeverAttaches) {
-  Options three_threads = Exhaustive(2);
-  three_threads.stale_reads = 0;
-  ExpectComplete(Explore(three_threads, CallBesideAttach));
+  ExpectComplete(Explore(Exhaustive(2, /*stale_reads=*/0), CallBesideAttach));
   ExpectPct(CallBesideAttach, 10'000, Base);
 }
 
@@ -257,6 +278,7 @@ void CallsBesideTheEnd(Schedule& s) {
 
 TEST(InterpreterScheduleTest, EB34_CallsBesideTheEndRunOnceOrAreRefused) {
   ExpectComplete(Explore(Exhaustive(2), CallsBesideTheEnd<1>));
+  ExpectComplete(Explore(Exhaustive(2, /*stale_reads=*/0), CallsBesideTheEnd<2>));
   ExpectOk(Explore(Base(Options::Random(2000)), CallsBesideTheEnd<2>));
   ExpectPct(CallsBesideTheEnd<2>, 5000, Base);
 }
@@ -408,7 +430,8 @@ TEST(InterpreterScheduleTest, FK1_WhoForksIsTheMainThreadOfTheChild) {
   };
   ExpectComplete(Explore(with_fork(Exhaustive(2)), ForkFromAWorker<1>));
   ExpectOk(Explore(with_fork(Base(Options::Random(2000))), ForkFromAWorker<2>));
-  ExpectOk(Explore(with_fork(Base(Options::Pct(3, 5000))), ForkFromAWorker<2>));
+  ExpectPct([&](const Options& options) { return Explore(with_fork(Base(options)), ForkFromAWorker<2>); },
+            5000);
 }
 
 }  // namespace

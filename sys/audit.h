@@ -99,6 +99,7 @@ class NativeAuditHooks {
 
  private:
   friend class Auditor;
+  friend class AuditTestPeer;
   internal::AuditHookList hooks_;
 };
 
@@ -139,6 +140,7 @@ class Auditor {
   void ReinitAfterFork() { own_.ReinitAfterFork(); }
 
  private:
+  friend class AuditTestPeer;
   [[gnu::cold]] absl::Status AuditSlow(std::string_view event, std::string_view format,
                                        AuditArguments arguments);
   absl::Status Deliver(std::string_view event, const Ref<Tuple>& arguments);

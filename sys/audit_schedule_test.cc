@@ -3,7 +3,11 @@
 // their own share, so it is explored in both builds.
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -19,6 +23,13 @@
 #include "pyrt/tstate/thread_state.h"
 
 namespace pyrt::inline PYRT_VARIANT {
+
+class AuditTestPeer {
+ public:
+  static const internal::AuditHookList& ListOf(const NativeAuditHooks& hooks) { return hooks.hooks_; }
+  static const internal::AuditHookList& OwnOf(const Auditor& auditor) { return auditor.own_; }
+};
+
 namespace {
 
 using detsched::ExpectPct;
@@ -33,6 +44,30 @@ void MakeSingletons() {
   static_cast<void>(None());
   static_cast<void>(Raise(ErrorType::RuntimeError(), "no").ok());
 }
+
+// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
+enum class Watch : uint8_t { kNo, kYes };
+
+// A list to which hooks are added only, of at most `most`: it never gets shorter, and each hook is in it once.
+class OnlyGrows {
+ public:
+  OnlyGrows(const internal::AuditHookList& list, size_t most) : list_(list), most_(most) {}
+  bool Holds() {
+    size_t size = 0;
+    const internal::AuditHook* seen[kMost] = {};
+    for (const internal::AuditHook* hook = list_.first(); hook != nullptr; hook = hook->next.load(kRelaxed)) {
+      if (size == most_ || std::count(seen, seen + size, hook) != 0) return false;
+      seen[size++] = hook;
+    }
+    return std::exchange(longest_, size) <= size;
+  }
+
+ private:
+  static constexpr size_t kMost = 8;
+  const internal::AuditHookList& list_;
+  const size_t most_;
+  size_t longest_ = 0;
+};
 
 // An interpreter with a GIL of its own.
 struct Interp {
@@ -77,6 +112,12 @@ struct World {
     MakeSingletons();
     detsched::Name(&native, "hooks");
   }
+  World(Schedule& s, Watch watch) : World() {
+    if (watch == Watch::kNo) return;
+    s.Invariant("the list only grows", [this] { return grows.Holds(); });
+    s.Invariant("who was accepted is in it",
+                [this] { return native.size() >= static_cast<size_t>(accepted.load(kRelaxed)); });
+  }
   void Add(int i, Auditor* current, bool expected = true) {
     hooks[i].logs = logs;
     hooks[i].number.Set(i);
@@ -93,6 +134,7 @@ struct World {
   }
 
   NativeAuditHooks native;
+  OnlyGrows grows{AuditTestPeer::ListOf(native), std::size(hooks)};
   ThreadRegistry registry;
   Interp first{registry, native}, second{registry, native};
   Hook hooks[4];
@@ -105,11 +147,19 @@ Options Base(Options options) {
   return options;
 }
 
+// Nobody spins.
+Options OnOneCpu(int preemption_bound, int stale_reads) {
+  Options options = Base(Options::Exhaustive(preemption_bound));
+  options.stale_reads = stale_reads;
+  options.usable_cpus = 1;
+  return options;
+}
+
 // Two threads without a state append while others deliver: each event sees a complete prefix of the list, no
 // hook is lost, none is there twice.
-template <int kAuditors>
+template <int kAuditors, Watch kWatch = Watch::kNo>
 void AppendAndTraverse(Schedule& s) {
-  World world;
+  World world(s, kWatch);
   Interp* const interps[] = {&world.first, &world.second};
   std::vector<std::vector<int>> events[kAuditors];
   s.Spawn("registrar", [&] {
@@ -141,19 +191,20 @@ void AppendAndTraverse(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, gh_154431_AppendWhileOthersTraverse) {
-  Options three_threads = Base(Options::Exhaustive(2));
-  three_threads.stale_reads = 1;
-  three_threads.usable_cpus = 1;
-  ExpectComplete(Explore(three_threads, AppendAndTraverse<1>));
-  ExpectPct(AppendAndTraverse<1>, 20'000, Base);
+  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/1), AppendAndTraverse<1>));
+  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/0), AppendAndTraverse<1, Watch::kYes>));
+  ExpectPct(AppendAndTraverse<1, Watch::kYes>, 20'000, Base);
 }
 
-TEST(AuditScheduleTest, gh_154431_AppendWhileTwoTraverse) { ExpectPct(AppendAndTraverse<2>, 20'000, Base); }
+TEST(AuditScheduleTest, gh_154431_AppendWhileTwoTraverse) {
+  ExpectPct(AppendAndTraverse<2, Watch::kYes>, 20'000, Base);
+}
 
 // A hook that forbids hooks comes in while two interpreters add some: who was accepted is in the list, who was
 // refused is not, and after the guard nobody gets in (B026, gh-152912).
+template <Watch kWatch>
 void VetoBesideAdd(Schedule& s) {
-  World world;
+  World world(s, kWatch);
   world.hooks[0].vetoes = true;
   s.Spawn("guard", [&] { world.Add(0, nullptr); });
   s.Spawn("adder", [&] {
@@ -170,7 +221,8 @@ void VetoBesideAdd(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, B026_AVetoThatComesInBetween) {
-  ExpectComplete(Explore(Base(Options::Exhaustive(2)), VetoBesideAdd));
+  ExpectComplete(Explore(Base(Options::Exhaustive(2)), VetoBesideAdd<Watch::kNo>));
+  ExpectPct(VetoBesideAdd<Watch::kYes>, 4000, Base);
 }
 
 // An interpreter's own hooks are objects. One that lets the others in, as a hook that reads a file does, sees
@@ -190,11 +242,13 @@ class OwnHook : public Object {
   Atomic<int>* const calls_;
 };
 
-template <int kThreads>
+template <int kThreads, Watch kWatch>
 void OwnHooks(Schedule& s) {
   World world;
   Atomic<int> calls{0};
   Auditor& auditor = world.first.auditor;
+  OnlyGrows grows(AuditTestPeer::OwnOf(auditor), kThreads);
+  if (kWatch == Watch::kYes) s.Invariant("the list only grows", [&] { return grows.Holds(); });
   for (int i = 0; i < kThreads; ++i) {
     s.Spawn("thread", [&] {
       Attached attached(world.first);
@@ -211,8 +265,10 @@ void OwnHooks(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, SY41_HooksThatLetOthersIn) {
-  ExpectPct(OwnHooks<2>, 10'000, Base);
-  ExpectPct(OwnHooks<4>, 4000, Base);
+  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/0), OwnHooks<2, Watch::kNo>));
+  ExpectComplete(Explore(OnOneCpu(1, /*stale_reads=*/1), OwnHooks<2, Watch::kNo>));
+  ExpectPct(OwnHooks<2, Watch::kYes>, 10'000, Base);
+  ExpectPct(OwnHooks<4, Watch::kYes>, 4000, Base);
 }
 
 // Somebody still adds hooks while the list is cleared: each is in the list then or gone, and nobody follows
@@ -295,6 +351,8 @@ void ClearAtTheEnd(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, B026_ClearedWhenNobodyIsLeft) {
+  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/0), ClearAtTheEnd));
+  ExpectComplete(Explore(OnOneCpu(1, /*stale_reads=*/1), ClearAtTheEnd));
   ExpectOk(Explore(Base(Options::Random(4000)), ClearAtTheEnd));
   ExpectPct(ClearAtTheEnd, 10'000, Base);
 }

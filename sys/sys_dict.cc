@@ -29,7 +29,7 @@ constexpr size_t kInitialCapacity = 256;
 
 // Slots for `living` names: a third of them, so that the table has room until a half is used; what was deleted counts
 // among the used, and is left behind.
-size_t CapacityFor(size_t living) { return std::max(kInitialCapacity, std::bit_ceil(3 * living)); }
+size_t CapacityFor(size_t living, size_t least) { return std::max(least, std::bit_ceil(3 * living)); }
 
 // Hands `item` to the thread's delayed frees, where readers may still see it; frees it now where there are
 // none.
@@ -98,7 +98,10 @@ class SysDict::RetiredValue {
 
 SysDict::Table::Table(size_t capacity) : mask(capacity - 1), slots(capacity) {}
 
-SysDict::SysDict() : table_(new Table(kInitialCapacity)) {}
+SysDict::SysDict() : SysDict(kInitialCapacity) {}
+
+SysDict::SysDict(size_t least_capacity)
+    : least_capacity_(least_capacity), table_(new Table(least_capacity)) {}
 
 SysDict::~SysDict() {
   Clear();
@@ -155,7 +158,7 @@ void SysDict::Set(SysName name, Ref<Object> value) {
         break;
       }
       const bool full = 2 * (used_ + 1) > capacity();
-      const size_t needed = CapacityFor(size() + 1);
+      const size_t needed = CapacityFor(size() + 1, least_capacity_);
       if (fresh != nullptr && full && table != nullptr && table->mask + 1 >= needed &&
           garbage.entries.capacity() >= used_) {
         MoveLocked(table.release(), &garbage);

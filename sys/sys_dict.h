@@ -137,6 +137,10 @@ class SysDict {
   void ReinitAfterFork() { lock_.ReinitAfterFork(); }
 
  private:
+  friend class SysDictTestPeer;
+  // A table of that many slots at least, a power of two.
+  explicit SysDict(size_t least_capacity);
+
   struct Entry;
   struct Table;
   struct Garbage;
@@ -169,6 +173,7 @@ class SysDict {
   // Moves the living entries to `fresh` and publishes it; what is left over goes into `garbage`.
   void MoveLocked(Table* fresh, Garbage* garbage) PYRT_REQUIRES(lock_);
 
+  const size_t least_capacity_;
   Atomic<Table*> table_;
   Atomic<size_t> count_{0};
   RankedMutex<LockRank::kSysDict> mutable lock_;

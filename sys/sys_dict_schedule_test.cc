@@ -1,6 +1,8 @@
 // The dictionary of sys on the deterministic scheduler: readers without a lock beside writers that replace, delete
 // and grow. What a reader finds is whole, and alive for as long as it holds it (gh-130163).
 
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,27 @@
 #include "pyrt/tstate/thread_state.h"
 
 namespace pyrt::inline PYRT_VARIANT {
+
+// Dictionaries of few slots, and what their tables hold.
+class SysDictTestPeer {
+ public:
+  static std::unique_ptr<SysDict> New(size_t capacity) {
+    return std::unique_ptr<SysDict>(new SysDict(capacity));
+  }
+  // Between two steps: every entry is the one that is found by its name, so that none is there twice or out of reach,
+  // and at most a half of the slots are used, so that a search ends.
+  static bool EachNameIsFoundOnce(const SysDict& dict) {
+    const SysDict::Table& table = *dict.table_.load(kRelaxed);
+    size_t used = 0;
+    for (const Atomic<SysDict::Entry*>& slot : table.slots) {
+      const SysDict::Entry* const entry = slot.load(kRelaxed);
+      if (entry == nullptr) continue;
+      if (++used > (table.mask + 1) / 2 || dict.FindEntry(entry->name) != entry) return false;
+    }
+    return true;
+  }
+};
+
 namespace {
 
 using detsched::ExpectPct;
@@ -47,9 +70,25 @@ class Value : public Object {
 
 constexpr SysName kOut("stdout");
 constexpr SysName kFresh("fresh");
+constexpr size_t kFewSlots = 8;
+constexpr size_t kShippedSlots = 256;
+
+// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
+enum class Watch : uint8_t { kNo, kYes };
 
 struct World {
-  World() : threads({.registry = &registry, .gil = &gil}) { detsched::Name(&dict, "dict"); }
+  World(Schedule& s, Watch watch, size_t capacity = kFewSlots)
+      : threads({.registry = &registry, .gil = &gil}), dict(SysDictTestPeer::New(capacity)) {
+    detsched::Name(&dict, "dict");
+    if (watch == Watch::kNo) return;
+    s.Invariant("each name is in the table once, and what is only replaced never absent", [this] {
+      if (!SysDictTestPeer::EachNameIsFoundOnce(*dict)) return false;
+      for (const SysName& name : lasting) {
+        if (!dict->Contains(name)) return false;
+      }
+      return true;
+    });
+  }
 
   void Set(SysName name, int number) { dict->Set(name, MakeRef<Value>(number, &living)); }
   // -1: there is none.
@@ -83,7 +122,8 @@ struct World {
   ThreadRegistry registry;
   Gil gil;
   InterpreterThreads threads;
-  std::unique_ptr<SysDict> dict = std::make_unique<SysDict>();
+  std::unique_ptr<SysDict> dict;
+  std::vector<SysName> lasting;  // names that nobody deletes any more
 };
 
 Options Base(Options options) {
@@ -101,9 +141,9 @@ void ExpectEverySchedule(void (*body)(Schedule&)) {
 }
 
 // Readers beside a writer that replaces the entry, deletes it and puts in another.
-template <int kReaders>
+template <int kReaders, Watch kWatch = Watch::kNo>
 void ReadBesideWrite(Schedule& s) {
-  World world;
+  World world(s, kWatch);
   world.Attached([&] { world.Set(kOut, 0); });
   for (int who = 0; who < kReaders; ++who) {
     s.Spawn("reader", [&] {
@@ -122,6 +162,7 @@ void ReadBesideWrite(Schedule& s) {
     world.Attached([&] {
       world.Set(kOut, 1);
       world.Set(kFresh, 2);
+      world.lasting.push_back(kFresh);
       World::Poll();
       DETSCHED_CHECK(world.dict->Delete(kOut));
       World::Poll();
@@ -134,22 +175,26 @@ void ReadBesideWrite(Schedule& s) {
 
 TEST(SysDictScheduleTest, B120_ReadersBesideAWriter) {
   ExpectEverySchedule(ReadBesideWrite<1>);
-  ExpectOk(Explore(Base(Options::Random(4000)), ReadBesideWrite<1>));
-  ExpectPct(ReadBesideWrite<1>, 10'000, Base);
+  ExpectComplete(Explore(Base(Options::Exhaustive(1)), ReadBesideWrite<1, Watch::kYes>));
+  ExpectOk(Explore(Base(Options::Random(4000)), ReadBesideWrite<1, Watch::kYes>));
+  ExpectPct(ReadBesideWrite<1, Watch::kYes>, 10'000, Base);
 }
 
-TEST(SysDictScheduleTest, B120_ThreeReadersBesideAWriter) { ExpectPct(ReadBesideWrite<3>, 4000, Base); }
+TEST(SysDictScheduleTest, B120_ThreeReadersBesideAWriter) {
+  ExpectPct(ReadBesideWrite<3, Watch::kYes>, 4000, Base);
+}
 
 // Writers of one name, each with another one of its own: nothing is lost, and each owned reference goes once.
-template <int kWriters>
+template <int kWriters, Watch kWatch = Watch::kNo>
 void Writers(Schedule& s) {
   static constexpr const char* kOwn[] = {"a", "b", "c", "d"};
-  World world;
+  World world(s, kWatch);
   for (int who = 0; who < kWriters; ++who) {
     s.Spawn(kOwn[who], [&, who] {
       world.Attached([&] {
         world.Set(kOut, who);
         world.Set(kOwn[who], 10 * who);
+        world.lasting.push_back(kOwn[who]);
         const int seen = world.Read(kOut);
         DETSCHED_CHECK(seen >= -1 && seen < kWriters);
         if (who == 1) world.dict->Delete(kOut);
@@ -164,36 +209,54 @@ void Writers(Schedule& s) {
 
 TEST(SysDictScheduleTest, B120_TwoWriters) {
   ExpectEverySchedule(Writers<2>);
-  ExpectPct(Writers<2>, 10'000, Base);
+  ExpectPct(Writers<2, Watch::kYes>, 10'000, Base);
 }
 
-TEST(SysDictScheduleTest, B120_FourWriters) { ExpectPct(Writers<4>, 4000, Base); }
+// More names than the table has room for, so that it grows under one of them.
+TEST(SysDictScheduleTest, B120_FourWriters) { ExpectPct(Writers<4, Watch::kYes>, 4000, Base); }
 
-// The table is full: the writer moves everything to a bigger one under the reader.
+// The table is full: the writer moves everything to a bigger one under the reader, but for the name that was deleted.
+template <size_t kSlots, int kTurns, Watch kWatch = Watch::kNo>
 void GrowBesideRead(Schedule& s) {
-  World world;
-  constexpr size_t kHalf = 128;  // of the initial capacity
+  World world(s, kWatch, kSlots);
+  constexpr size_t kHalf = kSlots / 2;
   world.Attached([&] {
     for (size_t i = 0; i < kHalf; ++i) world.Set("name" + std::to_string(i), 3);
+    world.dict->Delete("name1");
   });
+  world.lasting.push_back("name0");
   s.Spawn("reader", [&] {
     world.Attached([&] {
-      for (int i = 0; i < 3; ++i) {
-        DETSCHED_CHECK(world.Read("name7") == 3);
+      for (int i = 0; i < kTurns; ++i) {
+        DETSCHED_CHECK(world.Read("name0") == 3);
+        DETSCHED_CHECK(world.Read("name1") == -1);
         const int fresh = world.Read(kFresh);
         DETSCHED_CHECK(fresh == -1 || fresh == 4);
         World::Poll();
       }
     });
   });
-  s.Spawn("writer", [&] { world.Attached([&] { world.Set(kFresh, 4); }); });
+  s.Spawn("writer", [&] {
+    world.Attached([&] {
+      world.Set(kFresh, 4);
+      world.lasting.push_back(kFresh);
+    });
+  });
   s.Run();
-  DETSCHED_CHECK(world.dict->size() == kHalf + 1);
+  DETSCHED_CHECK(world.dict->capacity() == (kSlots == kShippedSlots ? 512 : 8));
+  DETSCHED_CHECK(world.dict->size() == kHalf);
   world.CheckNothingIsLost();
 }
 
 TEST(SysDictScheduleTest, B120_GrowingUnderAReader) {
-  ExpectOk(Explore(Base(Options::Random(400)), GrowBesideRead));
+  ExpectEverySchedule(GrowBesideRead<4, 1>);
+  ExpectComplete(Explore(Base(Options::Exhaustive(1)), GrowBesideRead<4, 1, Watch::kYes>));
+  ExpectPct(GrowBesideRead<4, 3, Watch::kYes>, 4000, Base);
+}
+
+TEST(SysDictScheduleTest, B120_GrowingFromTheShippedSize) {
+  ExpectOk(Explore(Base(Options::Random(400)), GrowBesideRead<kShippedSlots, 3>));
+  ExpectPct(GrowBesideRead<kShippedSlots, 3>, 400, Base);
 }
 
 }  // namespace
