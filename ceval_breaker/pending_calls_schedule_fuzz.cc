@@ -1,6 +1,7 @@
-// Threads that add calls, poll, close the queue and fork, in a schedule that the bytes choose. What was
-// accepted runs exactly once, on a thread that may run it, in its producer's order, and because of a bit:
-// nobody looks at a queue whose bit is not set.
+// Threads that add calls, poll, attach, change the instrumentation version, close the queue and fork, in a
+// schedule that the bytes choose. What was accepted runs exactly once, on a thread that may run it, in its
+// producer's order, and because of a bit: nobody looks at a queue whose bit is not set. Neither a version that
+// is written nor a thread that attaches takes a bit away.
 
 #include <algorithm>
 #include <cstddef>
@@ -95,6 +96,24 @@ struct World {
     --inside;
   }
 
+  // Replaces a word's version, by `write`. Who changes it knows what comes out, so that one at a time does.
+  template <typename Write>
+  void ChangeVersion(int word, Write write) {
+    if (changing[word]) return;
+    changing[word] = true;
+    const uintptr_t version = ++last_version * EvalBreaker::kVersionIncrement;
+    write(words[word], version);
+    DETSCHED_CHECK(words[word].version() == version);
+    versions[word] = version;
+    changing[word] = false;
+  }
+  // EB-10. Not among `inside`: whatever has its bit keeps it all the while.
+  void Attach(int self) {
+    ChangeVersion(self, [&](EvalBreaker& word, uintptr_t version) {
+      word.RefreshOnAttach(handler.HasWork(self == main_thread), version);
+    });
+  }
+
   // Goes on in the child: the parent is as if nobody had forked. Calls that others were adding are there or
   // not.
   void Fork(int self) {
@@ -104,6 +123,10 @@ struct World {
     adding = 0;
     inside = 1;
     survivor = main_thread = self;
+    for (int i = 0; i < kMostThreads; ++i) {  // the old version or the new one
+      changing[i] = false;
+      versions[i] = words[i].version();
+    }
     calls.AfterForkInChild();
     main_calls.AfterForkInChild();
     handler.AfterForkInChild(&words[self]);
@@ -146,6 +169,9 @@ struct World {
   // that waits has its bit.
   bool Holds() const {
     if (ran > accepted + adding + lost_adds) return false;
+    for (int i = 0; i < kMostThreads; ++i) {
+      if (!changing[i] && words[i].version() != versions[i]) return false;
+    }
     if (inside != 0) return true;
     if (!main_calls.IsEmpty() && !words[main_thread].IsSet(BreakerEvent::kCallsToDo)) return false;
     if (calls.IsEmpty()) return true;
@@ -188,6 +214,9 @@ struct World {
   int next[kMostThreads][2] = {};
   int least[kMostThreads][2] = {};
   int draining = 0;
+  uintptr_t versions[kMostThreads] = {};
+  bool changing[kMostThreads] = {};
+  uintptr_t last_version = 0;
 };
 
 struct Add {
@@ -205,6 +234,20 @@ struct Poll {
   void Perform(World& world, int self) const { world.Poll(self); }
 };
 
+struct Attach {
+  std::string ToString() const { return "Attach{}"; }
+  void Perform(World& world, int self) const { world.Attach(self); }
+};
+
+// EB-3: any thread, of any word.
+struct SetVersion {
+  int word;
+  std::string ToString() const { return "SetVersion{" + std::to_string(word) + "}"; }
+  void Perform(World& world, int /*self*/) const {
+    world.ChangeVersion(word, [](EvalBreaker& one, uintptr_t version) { one.SetVersion(version); });
+  }
+};
+
 // As the end of an interpreter.
 struct Close {
   std::string ToString() const { return "Close{}"; }
@@ -220,7 +263,7 @@ struct Fork {
   void Perform(World& world, int self) const { world.Fork(self); }
 };
 
-using Operation = std::variant<Add, Poll, Close, Fork>;
+using Operation = std::variant<Add, Poll, Attach, SetVersion, Close, Fork>;
 
 Operation NextOperation(FuzzInput& input) {
   const uint8_t byte = input.Byte();
@@ -232,6 +275,8 @@ Operation NextOperation(FuzzInput& input) {
     case 3:
       if ((byte & 0xf0) == 0xf0) return Close{};
       if ((byte & 0xe0) == 0xc0) return Fork{};
+      if ((byte & 0xe0) == 0x80) return SetVersion{(byte >> 3 & 3) % kMostThreads};
+      if ((byte & 0xe0) != 0 && byte < 0xc0) return Attach{};
       return Poll{};
     default:
       return Add{(byte & 8) != 0, static_cast<What>(byte >> 4 & 3)};

@@ -1,6 +1,7 @@
-// Readers against writers of one sys dictionary, and audit events against hooks that are being added, in a
-// schedule that the bytes choose. What a reader finds is whole, alive and in order (testing/fuzz/versions.h); an
-// event reaches every hook that its thread knows of, once, in order.
+// Readers against writers of one sys dictionary, and audit events against hooks that are being added to the
+// process and to the interpreter, in a schedule that the bytes choose. What a reader finds is whole, alive and in
+// order (testing/fuzz/versions.h); an event reaches every hook that its thread knows of, once, in order, those of
+// the process first.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
@@ -32,6 +34,18 @@ struct World;
 struct Hook {
   World* world;
   int number;
+  bool of_interpreter;
+};
+
+class ObjectHook final : public Object {
+ public:
+  explicit ObjectHook(Hook* hook) : hook_(hook) {}
+  const char* TypeName() const override { return "hook"; }
+  absl::StatusOr<Ref<Object>> GetAttr(std::string_view /*name*/) override { return BoolOf(true); }
+  absl::StatusOr<Ref<Object>> Call(Args args) override;
+
+ private:
+  Hook* const hook_;
 };
 
 struct Member {
@@ -46,9 +60,10 @@ struct World : ScheduleWorld {
   World(uint8_t setup, const detsched::Options& /*options*/) : others(setup % 8 == 0 ? 0 : 120 + setup % 8) {
     // Made on first use, and a thread may not be switched in the middle of that.
     static_cast<void>(None());
+    static_cast<void>(BoolOf(true));
     static_cast<void>(Raise(ErrorType::ValueError(), "no").ok());
     for (int i = 0; i < others; ++i) dict.Set("other" + std::to_string(i), Int::Of(i));
-    for (int i = 0; i < kMostHooks; ++i) hooks[i] = {this, i};
+    for (int i = 0; i < kMostHooks; ++i) hooks[i] = {this, i, false};
     detsched::Name(&dict, "dict");
     detsched::Name(&native, "native");
   }
@@ -66,18 +81,22 @@ struct World : ScheduleWorld {
     }
     const int entries = static_cast<int>(dict.size());
     const int wanted = versions.Count() + others;
-    const int listed = static_cast<int>(native.size());
-    return Version::alive >= versions.Count() && entries >= wanted - adding && entries <= wanted + removing &&
-           listed >= added && listed <= made;
+    const int listed[] = {static_cast<int>(native.size()), static_cast<int>(auditor.own_hooks())};
+    for (const int whose : {0, 1}) {
+      if (listed[whose] < added[whose] || listed[whose] > added[whose] + being_added[whose]) return false;
+    }
+    return Version::alive >= versions.Count() && entries >= wanted - adding && entries <= wanted + removing;
   }
   void CheckEnd(detsched::Schedule& /*schedule*/) {
     for (int name = 0; name < Versions::kNames; ++name) {
       versions.Check(Versions::OwnerOf(name), name, dict.Find(Versions::NameOf(name)).get());
     }
     DETSCHED_CHECK(dict.size() == static_cast<size_t>(versions.Count() + others));
-    DETSCHED_CHECK(native.size() == static_cast<size_t>(added));
+    DETSCHED_CHECK(native.size() == static_cast<size_t>(added[0]));
+    DETSCHED_CHECK(auditor.own_hooks() == static_cast<size_t>(added[1]));
     native.Clear(nullptr);
     ThreadState& thread = ScheduleWorld::Enter();
+    auditor.Clear();
     dict.Clear();
     if constexpr (!kGilEnabled) {
       for (int rounds = 0; rounds < 3; ++rounds) {
@@ -97,9 +116,16 @@ struct World : ScheduleWorld {
   Auditor auditor{native};
   Hook hooks[kMostHooks];
   Member members[kMostThreads];
-  int made = 0;   // model: hooks that have been or are being added
-  int added = 0;  // model
+  // Model; of the process and of the interpreter:
+  int made = 0;
+  int added[2] = {};
+  int being_added[2] = {};
 };
+
+absl::StatusOr<Ref<Object>> ObjectHook::Call(Args /*args*/) {
+  hook_->world->members[detsched::CurrentFiber()].called.push_back(hook_->number);
+  return None();
+}
 
 struct Find {
   int name;
@@ -163,18 +189,24 @@ struct Poll {
 };
 
 struct AddHook {
-  std::string ToString() const { return "AddHook{}"; }
+  bool of_interpreter;
+  std::string ToString() const { return of_interpreter ? "AddHook{true}" : "AddHook{false}"; }
   void Perform(World& world, int self) const {
     Hook& hook = world.hooks[world.made++];
+    hook.of_interpreter = of_interpreter;
     const auto called = [](std::string_view, const Ref<Tuple>&, void* data) {
       const Hook& self_hook = *static_cast<Hook*>(data);
       self_hook.world->members[detsched::CurrentFiber()].called.push_back(self_hook.number);
       return absl::OkStatus();
     };
     world.members[self].called.clear();
-    DETSCHED_CHECK(world.native.Add(called, &hook, &world.auditor).value());
+    ++world.being_added[of_interpreter];
+    DETSCHED_CHECK((of_interpreter ? world.auditor.AddHook(MakeRef<ObjectHook>(&hook))
+                                   : world.native.Add(called, &hook, &world.auditor))
+                       .value());
+    --world.being_added[of_interpreter];
+    ++world.added[of_interpreter];
     world.members[self].known.push_back(hook.number);
-    ++world.added;
   }
 };
 
@@ -189,6 +221,10 @@ struct Audit {
     const std::set<int> once(me.called.begin(), me.called.end());
     DETSCHED_CHECK(once.size() == me.called.size());
     for (const int number : me.known) DETSCHED_CHECK(once.count(number) == 1);
+    for (size_t i = 1; i < me.called.size(); ++i) {
+      DETSCHED_CHECK(!world.hooks[me.called[i - 1]].of_interpreter ||
+                     world.hooks[me.called[i]].of_interpreter);
+    }
     me.known = me.called;
   }
 };
@@ -196,11 +232,12 @@ struct Audit {
 using Operation = std::variant<Find, Set, Delete, Snapshot, Switch, Poll, AddHook, Audit>;
 
 Operation NextOperation(FuzzInput& input) {
-  const int kind = input.Below(16);
+  const uint8_t byte = input.Byte();
+  const int kind = byte % 16;
   if (kind == 9) return Snapshot{};
   if (kind == 10 || kind == 11) return Switch{};
   if (kind == 12) return Poll{};
-  if (kind == 13) return AddHook{};
+  if (kind == 13) return AddHook{byte >= 0x80};
   if (kind >= 14) return Audit{};
   const int name = input.Below(Versions::kNames);
   if (kind < 3) return Find{name};

@@ -6,6 +6,7 @@
 //     void Enter(int self);                          // on each thread, before its operations
 //     void Leave(int self);                          // and after them: gives back what it has
 //     bool Holds() const;                            // after every step; reads newest values, writes nothing
+//     void Prepare(detsched::Schedule& schedule);    // optional: which thread may be interrupted, or die
 //     void CheckEnd(detsched::Schedule& schedule);   // all have ended, or hang
 //     static void Reset();                           // globals of the code under test, before each input
 //   };
@@ -121,6 +122,7 @@ int RunScheduled(const uint8_t* data, size_t size, Operation (*next)(FuzzInput& 
                                   world.Leave(self);
                                 });
                               }
+                              if constexpr (requires { world.Prepare(schedule); }) world.Prepare(schedule);
                               schedule.Invariant("World::Holds", [&] { return world.Holds(); });
                               schedule.Run();
                               world.CheckEnd(schedule);
