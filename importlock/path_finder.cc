@@ -51,6 +51,7 @@ class SharedObjectLoader final : public Loader {
 
   absl::StatusOr<Ref<Object>> Create(const Ref<ModuleSpec>& spec) override {
     void* const handle = dlopen(spec->origin().c_str(), flags_);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): glibc's dlerror is the thread's own
     if (handle == nullptr) return ErrorWithPath(spec, dlerror());
     const auto slots = reinterpret_cast<ModuleExportFunction>(OwnSymbol(handle, kModuleExportSymbol));
     const auto init = reinterpret_cast<ModuleInitFunction>(OwnSymbol(handle, kModuleInitSymbol));
@@ -95,7 +96,8 @@ int ReadNames(const std::string& directory, std::unordered_set<std::string>& nam
   int error = 0;
   for (;;) {
     errno = 0;  // which tells an error from the end
-    const dirent* const entry = ::readdir(stream);
+    const dirent* const entry =
+        ::readdir(stream);  // NOLINT(concurrency-mt-unsafe): nobody else has this stream
     if (entry == nullptr) {
       error = errno;
       break;

@@ -40,7 +40,7 @@ void Interpreter::WaitForGuards(ThreadState& thread) {
     Report(ToStatus(error), "Exception ignored while waiting on finalization guards");
     if (error->IsA(ErrorType::KeyboardInterrupt())) {
       std::fputs("Interrupted while waiting on finalization guards\n", stderr);
-      std::exit(1);
+      std::exit(1);  // NOLINT(concurrency-mt-unsafe): the process's end, on the thread that finalizes
     }
   }
 }

@@ -490,7 +490,7 @@ int Runtime::FinalizeNow() {
 
 void Runtime::Exit(int status) {
   if (Finalize() < 0) status = 120;
-  std::exit(status);
+  std::exit(status);  // NOLINT(concurrency-mt-unsafe): the process's end, on the thread that asks for it
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

@@ -57,13 +57,14 @@ absl::Status RuntimeStatus::ToStatus() const {
 void ExitStatusException(const RuntimeStatus& status) {
   PYRT_CHECK(status.is_exception(), "Py_ExitStatusException",
              "the status is ok: call it only when RuntimeStatus::is_exception()");
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the process's end, on the thread that asks for it
   if (status.is_exit()) std::exit(status.exit_code());
   std::fprintf(stderr, "Fatal Python error: %s%s%s\n", status.function().c_str(),
                status.function().empty() ? "" : ": ", status.message().c_str());
   if (!status.phase().empty()) std::fprintf(stderr, "Python runtime state: %s\n", status.phase().c_str());
   std::fflush(stderr);
   if (status.phase().empty()) PrintPhase(STDERR_FILENO);
-  std::exit(1);
+  std::exit(1);  // NOLINT(concurrency-mt-unsafe): as above
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

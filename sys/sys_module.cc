@@ -194,17 +194,18 @@ absl::Status SysHost::Warn(const ErrorType& category, const std::string& message
 }
 
 std::optional<std::string> SysHost::Environment(const char* name) {
-  const char* const value = std::getenv(name);
+  const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): as CPython's start reads it
   if (value == nullptr || *value == '\0') return std::nullopt;
   return std::string(value);
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): for those who keep the value
 void SysModule::ReplaceFlag(std::string_view field, Ref<Object> value) {
   Ref<Object> flags = dict_.Find("flags");
   // The program may have put anything there (SY-5), another sequence too.
   const auto* const sequence = As<StructSequence>(flags);
   if (sequence != nullptr && sequence->type().name() == "sys.flags") {
-    dict_.Set("flags", sequence->With(field, std::move(value)));
+    dict_.Set("flags", sequence->With(field, value));
   }
 }
 
