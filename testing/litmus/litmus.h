@@ -27,6 +27,7 @@ namespace pyrt::inline PYRT_VARIANT::litmus {
 
 struct Outcomes {
   uint64_t states = 0;
+  uint64_t required = 1;  // of them; see Required()
   std::map<std::string, uint64_t> histogram;
   uint64_t operator[](const std::string& outcome) const {
     const auto found = histogram.find(outcome);
@@ -43,6 +44,13 @@ struct Outcomes {
 inline std::chrono::duration<double> Budget() {
   const char* const seconds = std::getenv("PYRT_LITMUS_SECONDS");
   return std::chrono::duration<double>(seconds == nullptr ? 0.3 : std::atof(seconds));
+}
+
+// How many states a campaign must have seen: `per_second` for each of its seconds. A run without PYRT_LITMUS_SECONDS is one
+// of a few tenths of a second on a machine that may have other things to do: one is enough.
+inline uint64_t Required(double per_second) {
+  if (std::getenv("PYRT_LITMUS_SECONDS") == nullptr) return 1;
+  return static_cast<uint64_t>(per_second * Budget().count());
 }
 
 // The CPUs that this thread may run on.
@@ -82,14 +90,16 @@ class Meeting {
 };
 
 // `first` and `second` run on kRound fresh states, one after the other, `judge` names its outcome afterwards. At least one round;
-// goes on beyond the budget, for up to half a minute, until `enough`.
+// goes on beyond the budget, for up to half a minute, until `enough` and, in a campaign, `per_second` states for each of
+// its seconds.
 template <typename State, uint64_t kRound = 2048, typename First, typename Second, typename Judge,
           typename Enough>
-Outcomes Run(First first, Second second, Judge judge, Enough enough) {
+Outcomes Run(First first, Second second, Judge judge, Enough enough, double per_second) {
   const auto states = std::make_unique<State[]>(kRound);
   const std::vector<int> cpus = Cpus();
   const auto started = std::chrono::steady_clock::now();
   Outcomes outcomes;
+  outcomes.required = Required(per_second);
   Meeting meeting;
   std::atomic<bool> more{true};
   const auto play = [&](int self, auto& role) {
@@ -113,7 +123,8 @@ Outcomes Run(First first, Second second, Judge judge, Enough enough) {
         }
         outcomes.states += kRound;
         const auto elapsed = std::chrono::steady_clock::now() - started;
-        const bool done = elapsed > Budget() && (enough(outcomes) || elapsed > std::chrono::seconds(30));
+        const bool satisfied = outcomes.states >= outcomes.required && enough(outcomes);
+        const bool done = elapsed > Budget() && (satisfied || elapsed > Budget() + std::chrono::seconds(30));
         if (done) more.store(false, std::memory_order_release);
       }
       meeting.Meet(self, ++index);
@@ -127,8 +138,9 @@ Outcomes Run(First first, Second second, Judge judge, Enough enough) {
 }
 
 template <typename State, uint64_t kRound = 2048, typename First, typename Second, typename Judge>
-Outcomes Run(First first, Second second, Judge judge) {
-  return Run<State, kRound>(first, second, judge, [](const Outcomes&) { return true; });
+Outcomes Run(First first, Second second, Judge judge, double per_second) {
+  return Run<State, kRound>(
+      first, second, judge, [](const Outcomes&) { return true; }, per_second);
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT::litmus

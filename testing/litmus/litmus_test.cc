@@ -18,7 +18,7 @@ using litmus::Outcomes;
 
 void Report(const Outcomes& outcomes) {
   std::cout << outcomes.ToString() << std::endl;
-  EXPECT_GT(outcomes.states, 0u);
+  EXPECT_GE(outcomes.states, outcomes.required) << "too few for a campaign";
 }
 
 struct Pair {
@@ -45,7 +45,7 @@ TEST(LitmusControlTest, StoreBufferingIsSeenWithoutAFence) {
         state.y.store(1, kRelaxed);
         state.second = state.x.load(kRelaxed);
       },
-      Seen, [](const Outcomes& so_far) { return so_far["0,0"] > 0; });
+      Seen, [](const Outcomes& so_far) { return so_far["0,0"] > 0; }, 10'000);
   Report(outcomes);
   // If this fails, the absence of outcomes below means nothing.
   EXPECT_GT(outcomes["0,0"], 0u);
@@ -61,7 +61,7 @@ TEST(LitmusControlTest, StoreBufferingIsGoneWithSeqCst) {
         state.y.store(1, kSeqCst);
         state.second = state.x.load(kSeqCst);
       },
-      Seen);
+      Seen, 10'000);
   Report(outcomes);
   EXPECT_EQ(outcomes["0,0"], 0u);
 }
@@ -76,7 +76,7 @@ TEST(LitmusControlTest, MessagePassingByReleaseAndAcquire) {
         state.first = state.y.load(kAcquire);
         state.second = state.x.load(kRelaxed);
       },
-      Seen);
+      Seen, 10'000);
   Report(outcomes);
   EXPECT_EQ(outcomes["1,0"], 0u);
 }
@@ -95,7 +95,7 @@ TEST(LitmusTest, AsymmetricFenceOrdersItsTwoSides) {
         AsymmetricFence::Heavy();
         state.second = state.x.load(kRelaxed);
       },
-      Seen);
+      Seen, 500);
   Report(outcomes);
   EXPECT_EQ(outcomes["0,0"], 0u);
 }
@@ -140,7 +140,8 @@ TEST(LitmusTest, DetachAgainstStop) {
       // A thread sanitizer's fences are read-modify-writes: nothing is left for the second look to find.
       [](const Outcomes& so_far) {
         return kTsan || litmus::Cpus().size() < 2 || so_far["token missed, suspended: after the fence"] > 0;
-      });
+      },
+      500);
   Report(outcomes);
   EXPECT_EQ(outcomes["token missed, suspended: never"], 0u);
   if (!kTsan && litmus::Cpus().size() > 1) {
@@ -170,7 +171,8 @@ TEST(LitmusTest, PublishAgainstClear) {
         const bool set = state.breaker.IsSet(BreakerEvent::kCallsToDo);
         return std::string(set ? "bit set" : "bit clear") + (state.seen ? ", data seen" : ", data missed");
       },
-      [](const Outcomes& so_far) { return litmus::Cpus().size() < 2 || so_far["bit set, data seen"] > 0; });
+      [](const Outcomes& so_far) { return litmus::Cpus().size() < 2 || so_far["bit set, data seen"] > 0; },
+      10'000);
   Report(outcomes);
   EXPECT_EQ(outcomes["bit clear, data missed"], 0u);
   if (litmus::Cpus().size() > 1) {
@@ -236,7 +238,7 @@ TEST(LitmusTest, BiasedTakeAgainstRevocation) {
         if (state.revoked == 0) return "the revoker first";
         return state.revoked == BiasState::kTakes ? "the revoker last" : "in the middle";
       },
-      in_the_middle);
+      in_the_middle, 50);
   Report(outcomes);
   for (const char* const never :
        {"no bias", "both inside", "a take was lost", "still held", "somebody waits"}) {
