@@ -522,6 +522,8 @@ TEST(SysModuleTest, SY66_SnapshotsOfAllThreads) {
     Ref<Object> FrameObject(void* frame) override {
       EXPECT_TRUE(kGilEnabled || world->interp().threads().stop_state().stopped.load(kAcquire))
           << "other threads may leave their frames";
+      // Under the head lock this would not return (gh-106883).
+      EXPECT_EQ(world->interp().threads().size(), 2u);
       return frame == &shown ? object : nullptr;
     }
     SysTestWorld* world = nullptr;

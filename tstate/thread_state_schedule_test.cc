@@ -94,9 +94,7 @@ TEST(ThreadStateScheduleTest, gh_126914_FreedMemoryBecomesOneThreads) {
 void NoMemoryForAState(Schedule& schedule) {
   static constexpr ThreadRegistry::Allocator kNone{
       [](size_t, size_t) -> void* { return nullptr; },
-      [](void* memory, size_t, size_t alignment) {
-        ::operator delete(memory, std::align_val_t(alignment));
-      }};
+      [](void* memory, size_t, size_t alignment) { ::operator delete(memory, std::align_val_t(alignment)); }};
   World world;
   schedule.Spawn("thread", [&] {
     const size_t capacity = world.threads.qsbr().capacity();

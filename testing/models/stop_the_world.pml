@@ -12,12 +12,12 @@
  *   BUG_PARK_WITHOUT_FENCE     BUG_DETACH_IGNORES_REQUESTS   BUG_DELETION_IS_NO_ACKNOWLEDGEMENT
  *   BUG_116396  a thread that stops leaves its word detached and attaches again
  *   BUG_151518  whoever waits to attach is suspended again by the next stop, before it runs: starvation
- *   BUG_118332  a stopper that waits for its turn stays attached, and the other stopper waits for it
+ *   BUG_148953  a stopper that waits for its turn stays attached, and the other stopper waits for it
  *   BUG_112275  the child inherits the head lock
  *   BUG_NEWBORN a state that is born during a stop may attach
  *   BUG_DETACHED_MEANWHILE  a thread that detaches between the stopper's two looks gets no token, and attaches again
  *   BUG_133130  the turn to stop is handed to a thread that has to attach first, and hangs there
- *   BUG_148953  a section is left for the stop and entered again in the stopped world, whose threads may own its mutex
+ *   BUG_118332  a section is left for the stop and entered again in the stopped world, whose threads may own its mutex
  *   BUG_COUNTED_TWICE  a look that finds a thread detached counts it without taking its token
  */
 
@@ -225,7 +225,7 @@ inline LookAgain() {
 
 inline Stop() {
   /* The stopper's turn; an attached one detaches while it waits. */
-#ifdef BUG_148953
+#ifdef BUG_118332
   if
   :: inside -> LeaveSection(me)
   :: else
@@ -235,7 +235,7 @@ inline Stop() {
   :: atomic { !mutex -> mutex = true };
      break
   :: mutex && attached ->
-#if defined(BUG_118332)
+#if defined(BUG_148953)
      !mutex
 #elif defined(BUG_133130)
      atomic { wants_turn[me] = true };
@@ -283,7 +283,7 @@ inline Stop() {
     stopper = me;
     stopped = true
   };
-#ifdef BUG_148953
+#ifdef BUG_118332
   if
   :: inside -> section == NOBODY || section == me; section = me
   :: else
