@@ -116,6 +116,7 @@ void EndedElsewhere(Schedule& s) {
 TEST(RuntimeScheduleTest, EB41_EndedOnAnotherThread) {
   Expect(Exhaustive(2), EndedElsewhere);
   Expect(Options::Random(1500), EndedElsewhere);
+  Expect(Options::Pct(2, 2000), EndedElsewhere);
   Expect(Options::Pct(3, 3000), EndedElsewhere);
 }
 
@@ -144,6 +145,7 @@ void EndedTwice(Schedule& s) {
 TEST(RuntimeScheduleTest, RE1_EndedByTwoThreadsAtOnce) {
   Expect(Exhaustive(2), EndedTwice);
   Expect(Options::Random(1500), EndedTwice);
+  Expect(Options::Pct(2, 2000), EndedTwice);
   Expect(Options::Pct(3, 3000), EndedTwice);
 }
 
@@ -172,6 +174,7 @@ void EndedWhileTheStartReturns(Schedule& s) {
 TEST(RuntimeScheduleTest, RT12_AnEndRightAfterTheStartIsNotLost) {
   Expect(Exhaustive(2), EndedWhileTheStartReturns);
   Expect(Options::Random(1500), EndedWhileTheStartReturns);
+  Expect(Options::Pct(2, 2000), EndedWhileTheStartReturns);
   Expect(Options::Pct(3, 1500), EndedWhileTheStartReturns);
 }
 
@@ -205,6 +208,7 @@ void InterpretersAndTheEnd(Schedule& s) {
 TEST(RuntimeScheduleTest, LC16_AnInterpreterIsEndedByOneThread) {
   Expect(Exhaustive(2), InterpretersAndTheEnd);
   Expect(Options::Random(1500), InterpretersAndTheEnd);
+  Expect(Options::Pct(2, 2000), InterpretersAndTheEnd);
   Expect(Options::Pct(3, 3000), InterpretersAndTheEnd);
 }
 
@@ -251,6 +255,7 @@ Options WithFailedStarts(Options options) {
 TEST(RuntimeScheduleTest, LC12_ThreadsAreJoinedAndDaemonsAreLeft) {
   Expect(WithFailedStarts(Exhaustive(1)), ThreadsAndTheEnd);
   Expect(WithFailedStarts(Options::Random(1500)), ThreadsAndTheEnd);
+  Expect(WithFailedStarts(Options::Pct(2, 2000)), ThreadsAndTheEnd);
   Expect(WithFailedStarts(Options::Pct(3, 3000)), ThreadsAndTheEnd);
 }
 
@@ -337,6 +342,7 @@ TEST(RuntimeScheduleTest, B029_ForkFromAWorkerWhileOthersRun) {
   Expect(WithFork(Exhaustive(2)), ForkFromAWorker<false>);
   Expect(WithFork(Exhaustive(1)), ForkFromAWorker<true>);
   Expect(WithFork(Options::Random(2000)), ForkFromAWorker<true>);
+  Expect(WithFork(Options::Pct(2, 2000)), ForkFromAWorker<true>);
   Expect(WithFork(Options::Pct(3, 2000)), ForkFromAWorker<true>);
 }
 
