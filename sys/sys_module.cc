@@ -199,8 +199,7 @@ std::optional<std::string> SysHost::Environment(const char* name) {
   return std::string(value);
 }
 
-// NOLINTNEXTLINE(performance-unnecessary-value-param): for those who keep the value
-void SysModule::ReplaceFlag(std::string_view field, Ref<Object> value) {
+void SysModule::ReplaceFlag(std::string_view field, const Ref<Object>& value) {
   Ref<Object> flags = dict_.Find("flags");
   // The program may have put anything there (SY-5), another sequence too.
   const auto* const sequence = As<StructSequence>(flags);

@@ -103,7 +103,7 @@ class SysModule final : public Object {
 
   // sys.flags with one field changed: a new object takes the place of the old one (gh-151218). Nothing if
   // sys.flags is something else by now.
-  void ReplaceFlag(std::string_view field, Ref<Object> value);
+  void ReplaceFlag(std::string_view field, const Ref<Object>& value);
 
   // Whether a SystemExit that nobody catches is shown like other exceptions: the config's -i, until whoever
   // gives the prompt that it asks for says 0 (SY-29).
