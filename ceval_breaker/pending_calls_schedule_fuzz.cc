@@ -124,8 +124,8 @@ struct World {
     inside = 1;
     survivor = main_thread = self;
     for (int i = 0; i < kMostThreads; ++i) {  // the old version or the new one
-      changing[i] = false;
       versions[i] = words[i].version();
+      changing[i] = false;
     }
     calls.AfterForkInChild();
     main_calls.AfterForkInChild();
