@@ -7,6 +7,7 @@
 
 #include "pyrt/ceval_breaker/async_exception.h"
 #include "pyrt/ceval_breaker/eval_breaker.h"
+#include "pyrt/runtime/object/counted_test_util.h"
 #include "pyrt/runtime/object/object.h"
 #include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
@@ -18,19 +19,12 @@ using detsched::Explore;
 using detsched::Options;
 using detsched::Schedule;
 
-// Counts the living: what nobody took must still be released.
-class Counted : public Object {
+// What nobody took must still be released.
+class Exception final : public Counted {
  public:
-  explicit Counted(Atomic<int>* living) : living_(living) { living_->fetch_add(1, kRelaxed); }
-  const char* TypeName() const override { return "Counted"; }
+  using Counted::Counted;
   // What the setter wrote before it left the exception.
   Plain<int> payload{7};
-
- protected:
-  ~Counted() override { living_->fetch_sub(1, kRelaxed); }
-
- private:
-  Atomic<int>* const living_;
 };
 
 struct Target {
@@ -63,7 +57,7 @@ struct Target {
     const Ref<Object> exception = slot.Take(breaker);
     --inside;
     if (exception == nullptr) return;
-    DETSCHED_CHECK(static_cast<Counted&>(*exception).payload.Get() == 7);
+    DETSCHED_CHECK(static_cast<Exception&>(*exception).payload.Get() == 7);
     ++taken;
   }
   // After everybody is gone: the last poll finds what is left.
@@ -80,7 +74,7 @@ void SetAgainstTake(Schedule& s, bool watched) {
   Target target;
   if (watched) target.CheckEachStep(s);
   s.Spawn("setter", [&] {
-    for (int i = 0; i < 2; ++i) target.Set(MakeRef<Counted>(&target.living));
+    for (int i = 0; i < 2; ++i) target.Set(MakeRef<Exception>(&target.living));
   });
   s.Spawn("target", [&] {
     for (int i = 0; i < 2; ++i) target.Poll();
@@ -104,9 +98,9 @@ TEST(AsyncExceptionScheduleTest, MutantTheBitIsClearedLast) {
 // Two setters, one of which changes its mind: null empties the slot, and the bit may stay behind (TS-81).
 void SetAgainstWithdraw(Schedule& s) {
   Target target;
-  s.Spawn("setter", [&] { target.Set(MakeRef<Counted>(&target.living)); });
+  s.Spawn("setter", [&] { target.Set(MakeRef<Exception>(&target.living)); });
   s.Spawn("fickle", [&] {
-    target.Set(MakeRef<Counted>(&target.living));
+    target.Set(MakeRef<Exception>(&target.living));
     target.Set(nullptr);
   });
   s.Spawn("target", [&] {

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 
 #include "pyrt/gil/gil.h"
+#include "pyrt/runtime/object/counted_test_util.h"
 #include "pyrt/runtime/object/error.h"
 #include "pyrt/runtime/object/values.h"
 #include "pyrt/sys/audit.h"
@@ -273,18 +274,6 @@ TEST(AuditScheduleTest, SY41_HooksThatLetOthersIn) {
 
 // Somebody still adds hooks while the list is cleared: each is in the list then or gone, and nobody follows
 // what is freed.
-class Counted : public Object {
- public:
-  explicit Counted(Atomic<int>* living) : living_(living) { living_->fetch_add(1, kRelaxed); }
-  const char* TypeName() const override { return "Counted"; }
-
- protected:
-  ~Counted() override { living_->fetch_sub(1, kRelaxed); }
-
- private:
-  Atomic<int>* const living_;
-};
-
 void AppendBesideClear(Schedule& s) {
   internal::AuditHookList list;
   Atomic<int> living{0};

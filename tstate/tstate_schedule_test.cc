@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 
 #include "pyrt/ceval_breaker/eval_breaker.h"
+#include "pyrt/runtime/object/counted_test_util.h"
 #include "pyrt/runtime/object/object.h"
 #include "pyrt/runtime/sync/mutex.h"
 #include "pyrt/runtime/sync/platform.h"
@@ -715,19 +716,6 @@ TEST(TstateScheduleTest, Regression_StateMadeWhileTheOthersAreRemoved) {
 }
 
 // --- The list
-
-// Counts the living.
-class Counted : public Object {
- public:
-  explicit Counted(Atomic<int>* living) : living_(living) { living_->fetch_add(1, kRelaxed); }
-  const char* TypeName() const override { return "Counted"; }
-
- protected:
-  ~Counted() override { living_->fetch_sub(1, kRelaxed); }
-
- private:
-  Atomic<int>* const living_;
-};
 
 enum class Look : uint8_t { kForEach, kFind, kSetAsyncException };
 
