@@ -41,7 +41,7 @@ using HandleLockGuard = BasicMutexLock<HandleLock>;
 // Never destroyed: a thread that hangs may come here while the process ends. Only ThreadSanitizer's locks have a destructor.
 union KeptLock {
   constexpr KeptLock() : lock() {}
-  constexpr ~KeptLock() {}
+  ~KeptLock() {}
   HandleLock lock;
 };
 constinit KeptLock kept_lock;
