@@ -7,6 +7,7 @@
 
 #include "pyrt/gil/gil.h"
 #include "pyrt/gil/gil_test_util.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -103,9 +104,7 @@ TEST(GilFairnessScheduleTest, WhoDropsAndTakesAgainCannotKeepItForEver) {
   every.usable_cpus = 1;
   every.stale_reads = 0;
   const auto four_holds = [](Schedule& s) { WaiterBesideARetaker(s, 4); };
-  const Result all = Explore(every, four_holds);
-  EXPECT_TRUE(all.ok()) << all.report;
-  EXPECT_TRUE(all.complete);
+  detsched::ExpectComplete(Explore(every, four_holds));
   ExpectFound("gil_barging_without_end", every, four_holds);
   Options options = Options::Random(4000);
   options.stale_reads = 2;  // a store is seen in the end

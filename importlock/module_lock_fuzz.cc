@@ -73,12 +73,13 @@ struct Drop {
   }
 };
 
+// Of one thread, in one process. What a child forgets to unlock stays locked for ThreadSanitizer, which knows of no child.
 struct Fork {
   bool child;
   std::string ToString() const { return child ? "Fork{child}" : "Fork{parent}"; }
   void Perform(State& state) const {
     state.locks.BeforeFork();
-    if (child) {
+    if (child && !kTsan) {
       Expect(state.locks.AfterForkInChild().empty(), "nobody else owned anything");
     } else {
       state.locks.AfterForkInParent();

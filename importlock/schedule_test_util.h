@@ -56,8 +56,7 @@ inline uint64_t ExpectComplete(detsched::Options options, const ScheduleBody& bo
   // More than any of these needs; a search whose steps do not repeat may not end.
   options.max_schedules = 1'000'000;
   const detsched::Result result = detsched::Explore(Isolated(options), body);
-  EXPECT_TRUE(result.ok()) << result.report;
-  EXPECT_TRUE(result.complete) << result.report;
+  detsched::ExpectComplete(result);
   const std::string bound = std::to_string(options.preemption_bound);
   ::testing::Test::RecordProperty("schedules_at_bound_" + bound, std::to_string(result.schedules));
   return result.schedules;

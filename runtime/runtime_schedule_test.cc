@@ -13,6 +13,7 @@
 #include "pyrt/runtime/runtime.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/thread.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 #include "pyrt/tstate/gil_state.h"
 #include "pyrt/tstate/stop_the_world.h"
@@ -50,9 +51,10 @@ void Expect(Options options, void (*body)(Schedule&)) {
   ASSERT_EQ(Runtime::Finalize(), 0);
   options.isolate = true;
   const Result result = Explore(options, body);
-  EXPECT_TRUE(result.ok()) << result.report;
   if (options.strategy == detsched::Strategy::kExhaustive) {
-    EXPECT_TRUE(result.complete) << "cut short after " << result.schedules << " schedules";
+    detsched::ExpectComplete(result);
+  } else {
+    detsched::ExpectOk(result);
   }
 }
 

@@ -18,10 +18,10 @@ namespace pyrt::inline PYRT_VARIANT::detsched {
 
 inline void ExpectOk(const Result& result) { EXPECT_TRUE(result.ok()) << result.report; }
 
-// Every schedule within the bounds was tried.
+// Every schedule within the test's bounds was tried; of wider ones that the environment asked for, what there was time for.
 inline void ExpectComplete(const Result& result) {
   ExpectOk(result);
-  EXPECT_TRUE(result.complete) << "cut short after " << result.schedules << " schedules";
+  EXPECT_TRUE(result.complete || result.deepened) << "cut short after " << result.schedules << " schedules";
   ::testing::Test::RecordProperty("schedules", std::to_string(result.schedules));
 }
 

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -81,19 +82,33 @@ void InterceptFatal(const char* line) {
   if (engine->options().catch_fatal) engine->FailWith(Failure::kFatal, message);
 }
 
+uint64_t NumberOf(const char* variable, uint64_t otherwise) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0' ? std::strtoull(value, nullptr, 0) : otherwise;
+}
+
 Options WithEnvironment(Options options) {
   const bool seeded = options.strategy == Strategy::kRandom || options.strategy == Strategy::kPct;
+  const double seconds = NumberOf("PYRT_DETSCHED_SECONDS", 0);
   if (const char* trace = std::getenv("PYRT_DETSCHED_REPLAY"); trace != nullptr && *trace != '\0') {
     options.strategy = Strategy::kReplay;
     options.trace = trace;
     options.max_schedules = 1;
     options.shrink = false;
   } else if (seeded) {
-    if (const char* seed = std::getenv("PYRT_DETSCHED_SEED"); seed != nullptr && *seed != '\0') {
-      options.seed = std::strtoull(seed, nullptr, 0);
+    options.seed = NumberOf("PYRT_DETSCHED_SEED", options.seed);
+    options.max_schedules *= std::max<uint64_t>(1, NumberOf("PYRT_DETSCHED_SCHEDULES", 1));
+    if (const uint64_t percent = NumberOf("PYRT_DETSCHED_GUARANTEE", 0);
+        percent != 0 && options.pct_depth > 1) {
+      options.pct_guarantee = static_cast<double>(percent) / 100;
+      options.max_seconds = seconds;
     }
-    if (const char* factor = std::getenv("PYRT_DETSCHED_SCHEDULES"); factor != nullptr && *factor != '\0') {
-      options.max_schedules *= std::max<uint64_t>(1, std::strtoull(factor, nullptr, 0));
+  } else if (options.strategy == Strategy::kExhaustive && options.preemption_bound != Options::kUnlimited) {
+    const int bound = static_cast<int>(NumberOf("PYRT_DETSCHED_PREEMPTIONS", 0));
+    if (bound > options.preemption_bound) {
+      options.preemption_bound = bound;
+      options.max_schedules = std::numeric_limits<uint64_t>::max();
+      options.max_seconds = seconds;
     }
   }
   if (options.stale_reads == Options::kStrategyDefault) {
@@ -161,9 +176,8 @@ class Exploration {
       }
       died(result_);
     });
-    const auto start = std::chrono::steady_clock::now();
     Search();
-    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result_.seconds = Seconds();
     if (options_.strategy == Strategy::kPct) result_.guaranteed = Guaranteed();
     if (result_.ok()) {
       result_.report = Summary(options_, result_);
@@ -215,12 +229,24 @@ class Exploration {
         result_.complete = exhaustive != nullptr && result_.diverged == 0;
         return;
       }
-      if (result_.schedules >= options_.max_schedules) {
+      if (Enough()) {
         if (exhaustive != nullptr) result_.rest = exhaustive->Position();
         return;
       }
       if (stop_at_divergence_ && result_.diverged != 0) return;
     }
+  }
+
+  bool Enough() {
+    const bool late =
+        options_.max_seconds != 0 && result_.schedules % 64 == 0 && Seconds() >= options_.max_seconds;
+    if (late || result_.schedules < options_.max_schedules) return late;
+    return options_.pct_guarantee == 0 || options_.strategy != Strategy::kPct ||
+           Guaranteed() >= options_.pct_guarantee;
+  }
+
+  double Seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
 
   void TakeFailure(uint64_t seed) {
@@ -306,6 +332,7 @@ class Exploration {
   const Options& options_;
   const bool stop_at_divergence_;
   const std::function<void()> body_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Result result_;
   std::vector<uint8_t> choices_;
   Measure best_{};
@@ -332,6 +359,10 @@ struct Totals {
     std::printf("detsched: total %" PRIu64 " schedules, %" PRIu64 " steps, %" PRIu64 " explorations, %" PRIu64
                 " complete\n",
                 schedules, steps, explorations, complete);
+    if (deepened != 0) {
+      std::printf("detsched: deepened %" PRIu64 " explorations, %" PRIu64 " complete\n", deepened,
+                  deepened_complete);
+    }
     for (int depth = 1; depth < kDepths; ++depth) {
       const Depth& walks = depths[depth];
       if (walks.count == 0) continue;
@@ -346,13 +377,15 @@ struct Totals {
     steps += result.steps;
     ++explorations;
     complete += result.complete;
+    deepened += result.deepened;
+    deepened_complete += result.deepened && result.complete;
     if (options.strategy != Strategy::kPct) return;
     Depth& walks = depths[std::clamp(options.pct_depth, 1, kDepths - 1)];
     ++walks.count;
     walks.least = std::min(walks.least, result.guaranteed);
     walks.sure += result.guaranteed >= 0.95;
   }
-  uint64_t schedules = 0, steps = 0, explorations = 0, complete = 0;
+  uint64_t schedules = 0, steps = 0, explorations = 0, complete = 0, deepened = 0, deepened_complete = 0;
   // Walks of PCT by what they guarantee (Result::guaranteed).
   static constexpr int kDepths = 5;
   struct Depth {
@@ -393,6 +426,7 @@ Result ExploreHereOrIsolated(const Options& options, bool stop_at_divergence,
     all = std::move(result);
     if (all.ok()) all.report = Summary(options, all);
     if (!all.ok() || all.rest.empty() || all.schedules >= options.max_schedules) return all;
+    if (options.max_seconds != 0 && all.seconds >= options.max_seconds) return all;
     if (stop_at_divergence && all.diverged != 0) return all;
     part.resume = all.rest;
   }
@@ -426,6 +460,7 @@ Result Explore(const Options& options, const std::function<void(Schedule&)>& bod
     result = ExploreAt(place, effective, body);
     if (!result.ok() || result.diverged == 0) break;
   }
+  result.deepened = effective.preemption_bound != options.preemption_bound;
   totals.Add(effective, result);
   return result;
 }

@@ -38,7 +38,7 @@ struct Options {
   // Steps of one schedule; more is a livelock.
   uint32_t max_steps = 20'000;
 
-  // Exhaustive only: preemptions in one schedule (switches away from a fiber that could go on; switches at
+  // Exhaustive only: preemptions in one schedule, or the environment's PYRT_DETSCHED_PREEMPTIONS if they are more (switches away from a fiber that could go on; switches at
   // CpuRelax and YieldCpu are free).
   int preemption_bound = 2;
   // Exhaustive only: leave out schedules that differ from an explored one only in the order of independent
@@ -47,6 +47,11 @@ struct Options {
 
   // Pct only: the depth of the bugs that are looked for, 1 to 3 and more.
   int pct_depth = 3;
+  // Pct only: goes on after max_schedules until Result::guaranteed is as much, 0 to 1.
+  double pct_guarantee = 0;
+
+  // Ends after as many seconds, unfinished; 0: never. For pct_guarantee and exhaustive searches that cannot know their end.
+  double max_seconds = 0;
 
   // Loads may return older values. `stale_reads` bounds how often in one schedule: kUnlimited, or 2 for
   // kExhaustive, unless set.

@@ -45,8 +45,10 @@ struct Result {
   uint64_t pruned = 0;     // of these, cut short because sleep sets knew them to be redundant
   uint64_t steps = 0;      // of all
   bool complete = false;   // exhaustive: nothing is left within the bounds
-  std::string rest;        // exhaustive: what `max_schedules` has left, for Options::resume
-  uint64_t diverged = 0;   // exhaustive: schedules that did not repeat; the body depends on more than choices
+  bool deepened =
+      false;  // exhaustive: the environment asked for more preemptions than the test; may have run out of time
+  std::string rest;       // exhaustive: what `max_schedules` has left, for Options::resume
+  uint64_t diverged = 0;  // exhaustive: schedules that did not repeat; the body depends on more than choices
   double seconds = 0;
   // Of the schedule with the most: fibers, and (pct) turns, at each of which another fiber may be chosen. PCT's n and k.
   int fibers = 0;

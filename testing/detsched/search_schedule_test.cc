@@ -267,6 +267,55 @@ TEST(SearchScheduleTest, PctFindsABugOfDepthThreeWithinItsBound) {
   EXPECT_TRUE(Explore(shallow, DepthThree).ok()) << "priorities that never change cannot find it";
 }
 
+TEST(SearchScheduleTest, AWalkGoesOnUntilItHasItsGuarantee) {
+  const auto body = [](Schedule& s) {
+    for (const char* name : kNames) s.Spawn(name, [] { Point(); });
+    s.Run();
+  };
+  Options options = Options::Pct(2, 10);
+  const Result few = Explore(options, body);
+  EXPECT_EQ(few.schedules, 10u);
+  EXPECT_LT(few.guaranteed, 0.9);
+  options.pct_guarantee = 0.99;
+  const Result enough = Explore(options, body);
+  EXPECT_GE(enough.guaranteed, 0.99);
+  options.max_schedules = enough.schedules - 1;
+  options.pct_guarantee = 0;
+  EXPECT_LT(Explore(options, body).guaranteed, 0.99) << "not one more than needed";
+  options.pct_guarantee = 2;  // never reached
+  options.max_seconds = 0.05;
+  const Result late = Explore(options, body);
+  EXPECT_GE(late.seconds, 0.05);
+  EXPECT_FALSE(late.complete);
+}
+
+TEST(SearchScheduleTest, TheEnvironmentDeepensSearches) {
+  const Options shallow = WithoutReduction(1);
+  const uint64_t at_one = ExploreCounting(shallow, 2, 5).schedules;
+  const uint64_t at_two = ExploreCounting(WithoutReduction(2), 2, 5).schedules;
+  ASSERT_LT(at_one, at_two);
+  ::setenv("PYRT_DETSCHED_PREEMPTIONS", "2", 1);
+  const Result deepened = ExploreCounting(shallow, 2, 5);
+  EXPECT_TRUE(deepened.deepened && deepened.complete);
+  EXPECT_EQ(deepened.schedules, at_two);
+  EXPECT_FALSE(ExploreCounting(WithoutReduction(2), 2, 5).deepened);
+  EXPECT_FALSE(ExploreCounting(WithoutReduction(Options::kUnlimited), 2, 5).deepened);
+  ::setenv("PYRT_DETSCHED_PREEMPTIONS", "30", 1);
+  ::setenv("PYRT_DETSCHED_SECONDS", "1", 1);
+  for (const uint64_t schedules_per_process : {0, 10'000}) {
+    Options endless = shallow;
+    endless.isolate = schedules_per_process != 0;
+    endless.schedules_per_process = schedules_per_process;
+    const Result cut = ExploreCounting(endless, 4, 12);
+    EXPECT_TRUE(cut.ok()) << cut.report;
+    EXPECT_TRUE(cut.deepened);
+    EXPECT_FALSE(cut.complete);
+    EXPECT_GE(cut.seconds, 1);
+  }
+  ::unsetenv("PYRT_DETSCHED_PREEMPTIONS");
+  ::unsetenv("PYRT_DETSCHED_SECONDS");
+}
+
 TEST(SearchScheduleTest, ASeedRepeatsItsSchedule) {
   for (const Strategy strategy : {Strategy::kRandom, Strategy::kPct}) {
     Options options;

@@ -13,6 +13,7 @@
 #include "pyrt/runtime/config/config.h"
 #include "pyrt/runtime/sync/parking_lot.h"
 #include "pyrt/runtime/sync/platform.h"
+#include "pyrt/testing/detsched/expect.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -65,10 +66,11 @@ inline void ExpectAllHold(const std::vector<Scenario>& scenarios) {
   for (const Scenario& scenario : scenarios) {
     SCOPED_TRACE(scenario.name);
     const detsched::Result result = ExploreScenario(scenario);
-    EXPECT_TRUE(result.ok()) << result.report;
     EXPECT_EQ(result.diverged, 0u);
     if (scenario.options.strategy == detsched::Strategy::kExhaustive) {
-      EXPECT_TRUE(result.complete) << "not all schedules fit into Options::max_schedules";
+      detsched::ExpectComplete(result);
+    } else {
+      detsched::ExpectOk(result);
     }
     testing::Test::RecordProperty(scenario.name, std::to_string(result.schedules));
   }
