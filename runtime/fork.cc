@@ -237,7 +237,6 @@ void Fork::AfterForkInChild() PYRT_NO_THREAD_SAFETY_ANALYSIS {
         InterpreterThreads::DeleteCurrent();
       } else {
         runtime.TearDown(*interp, *temporary);
-        registry.Delete(interp);
       }
       thread.Attach();
     }

@@ -303,12 +303,21 @@ absl::StatusOr<ThreadState*> Runtime::NewInterpreter(const InterpreterConfig& co
   return thread;
 }
 
-void Runtime::TearDown(Interpreter& interp, ThreadState& thread) {
+void Runtime::FinalizeModules(Interpreter& interp) {
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
     if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
   }
+}
+
+void Runtime::Clear(Interpreter& interp, ThreadState& thread) {
   interp.Clear(thread);
   Fork::Clear(interp);  // what its last destructors have registered
+}
+
+void Runtime::TearDown(Interpreter& interp, ThreadState& thread) {
+  FinalizeModules(interp);
+  Clear(interp, thread);
+  registry_.Delete(&interp);
 }
 
 void Runtime::EndInterpreter(ThreadState& thread) {
@@ -340,7 +349,6 @@ void Runtime::EndClaimed(ThreadState& thread) {
   stop.Start();
   InterpreterThreads::DeleteRemoved(others, /*threads_are_gone=*/false);
   TearDown(interp, thread);
-  registry_.Delete(&interp);
 }
 
 void Runtime::ReleaseInterpreterId(int64_t id) {
@@ -472,12 +480,9 @@ int Runtime::FinalizeNow() {
   int status = Flush(interp);
   registry_.signals().RestoreDefaults();
   if (interp.gc().has_collector()) static_cast<void>(interp.gc().Collect(GcSchedule::kGenerations - 1));
-  for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
-    if (it->finalize_modules != nullptr) it->finalize_modules(it->context, interp);
-  }
+  FinalizeModules(interp);
   if (Flush(interp) != 0) status = -1;
-  interp.Clear(thread);
-  Fork::Clear(interp);
+  Clear(interp, thread);
   for (auto it = subsystems_.rbegin(); it != subsystems_.rend(); ++it) {
     if (it->finalize_process != nullptr) it->finalize_process(it->context);
   }

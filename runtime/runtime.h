@@ -129,6 +129,8 @@ class Runtime {
   int Flush(Interpreter& interp);
   absl::Status InitCore(Interpreter& interp);
   absl::Status InitMain(Interpreter& interp);
+  void FinalizeModules(Interpreter& interp);
+  void Clear(Interpreter& interp, ThreadState& thread);
   void TearDown(Interpreter& interp, ThreadState& thread);
   void EndClaimed(ThreadState& thread);
   int FinalizeNow();
