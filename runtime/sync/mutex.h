@@ -37,8 +37,13 @@
 
 namespace pyrt::inline PYRT_VARIANT {
 
-// The clock and the manners of spinning, apart from the algorithm: tests bring their own.
-struct DefaultMutexPolicy {
+// The clock and the manners of spinning, apart from the algorithm: tests bring their own. `kBrief`: one look after one
+// pause, so that schedules which are about something else stay short.
+//
+// A waiter that spins looks at the byte between its pauses and never writes to it, ten times at most for one Lock, and
+// ever more rarely: each look takes the cache line from the owner, whose unlock has to fetch it back (gh-157914).
+template <bool kBrief>
+struct SpinningMutexPolicy {
   static int64_t Now() { return MonotonicNow(); }
 
   // How often a waiter may look again before it sleeps. `detaches`: the waiter is attached and would give the
@@ -47,16 +52,18 @@ struct DefaultMutexPolicy {
   static int MaxSpins(bool detaches) {
     if (kGilEnabled && detaches) return 0;
     if (UsableCpus() == 1) return 0;
-    return kDetsched ? 1 : 10;
+    return kBrief ? 1 : 10;
   }
 
   // The wait before look number `spin`, 0 first: 1, 2, 4, ... 64 pauses, 3 us in all; sleeping and being
   // woken costs 5 to 40 us.
   static void Spin(int spin) {
-    const int pauses = kDetsched ? 1 : 1 << (spin < 6 ? spin : 6);
+    const bool once = kBrief || PYRT_MUTANT(gh_157914_looks_after_each_pause);
+    const int pauses = once ? 1 : 1 << (spin < 6 ? spin : 6);
     for (int i = 0; i < pauses; ++i) CpuRelax();
   }
 };
+using DefaultMutexPolicy = SpinningMutexPolicy</*kBrief=*/kDetsched>;
 
 template <typename Policy>
 class PYRT_CAPABILITY("mutex") BasicMutex : private TsanMutex {

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -8,6 +10,7 @@
 #include "pyrt/runtime/sync/parking_lot.h"
 #include "pyrt/runtime/sync/platform.h"
 #include "pyrt/runtime/sync/raw_mutex.h"
+#include "pyrt/runtime/sync/wait_hooks.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT {
@@ -194,6 +197,121 @@ TEST(MutexScheduleTest, B004_ASleeperIsOvertakenForAMillisecondAtMost) { ExpectA
 
 TEST(MutexScheduleTest, AMutexThatIsNeverHandedOverIsNoticed) {
   ExpectCaught("mutex_never_hands_over", FairnessScenarios());
+}
+
+// ---- What a spinner costs the owner (gh-157914): looks at the byte, each of which takes the cache line that the owner's
+// unlock has to fetch back. Counted on the shipping policy: how many they are, that they are all that it does there, and
+// that they become rarer. What a look costs on a machine is mutex_benchmark's.
+struct WatchedSpinner : SpinningMutexPolicy</*kBrief=*/false> {
+  static constexpr int kLooks = 10;
+  static constexpr int kLongestPause = 64;
+
+  static inline const void* byte = nullptr;
+  static inline int looks = 0;
+  static inline detsched::AccessCounts after_spin;
+
+  static void Reset(const void* mutex) {
+    byte = mutex;
+    looks = 0;
+  }
+
+  static void Spin(int spin) {
+    const detsched::FiberId self = detsched::CurrentFiber();
+    const detsched::AccessCounts before = detsched::AccessesBy(self, byte, 1);
+    // Since the last spin one look; before the first one Lock's own try, and the look with which the wait begins.
+    DETSCHED_CHECK(before.updates == 1 && before.stores == 0);
+    DETSCHED_CHECK(before.loads == (looks == 0 ? 1 : after_spin.loads + 1));
+    DETSCHED_CHECK(++looks <= kLooks);
+    const int pauses = detsched::PausesOf(self);
+    SpinningMutexPolicy::Spin(spin);
+    DETSCHED_CHECK(detsched::PausesOf(self) - pauses >= std::min(1 << spin, kLongestPause));
+    after_spin = detsched::AccessesBy(self, byte, 1);
+    DETSCHED_CHECK(after_spin.loads == before.loads && after_spin.updates == before.updates);
+  }
+};
+
+// The owner unlocks after so many turns of its own, whatever the waiter does.
+void OwnerBesideASpinner(Schedule& schedule) PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  static constexpr int kTurns[] = {0, 1, 3, 7, 15, 31, 63, 127, 191, 255, 319, 400};
+  const int turns = kTurns[schedule.Choose(static_cast<int>(std::size(kTurns)))];
+  BasicMutex<WatchedSpinner> mutex;
+  WatchedSpinner::Reset(&mutex);
+  detsched::Name(&mutex, "mutex");
+  mutex.Lock();
+  detsched::FiberId waiter = -1;
+  bool asleep = false;   // the waiter was, or was about to, at the unlock
+  int unlocked_at = -1;  // in pauses of the waiter
+  schedule.Spawn("owner", [&, turns]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    for (int turn = 0; turn < turns; ++turn) CpuRelax();
+    mutex.Unlock();
+    asleep = detsched::AccessesBy(waiter, &mutex).updates > 1;
+    unlocked_at = detsched::PausesOf(waiter);
+    // The unlock is one locked instruction, as if nobody waited.
+    const detsched::AccessCounts own = detsched::AccessesBy(detsched::CurrentFiber(), &mutex);
+    if (!asleep) DETSCHED_CHECK(own.updates == 1 && own.loads == 0 && own.stores == 0);
+  });
+  waiter = schedule.Spawn("waiter", [&]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    mutex.Lock();
+    const int late = detsched::PausesOf(detsched::CurrentFiber()) - unlocked_at;
+    DETSCHED_CHECK(unlocked_at >= 0 && (asleep || late <= WatchedSpinner::kLongestPause));
+    const detsched::AccessCounts own = detsched::AccessesBy(detsched::CurrentFiber(), &mutex);
+    // Lock's try and the one that got it, or before that the mark of who sleeps.
+    DETSCHED_CHECK(own.updates <= (asleep ? 3 : 2));
+    mutex.Unlock();
+  });
+  schedule.Run();
+  DETSCHED_CHECK(!mutex.IsLocked());
+}
+
+// The owner does not unlock before the waiter sleeps.
+void SpinnerInVain(Schedule& schedule, bool detaches, int looks) PYRT_NO_THREAD_SAFETY_ANALYSIS {
+  BasicMutex<WatchedSpinner> mutex;
+  WatchedSpinner::Reset(&mutex);
+  detsched::Name(&mutex, "mutex");
+  mutex.Lock();
+  const auto nothing = [](void*) {};
+  const WaitHooks detaching{.before_park = nothing, .after_park = nothing};
+  const WaitHooks* const hooks = detaches ? &detaching : nullptr;
+  detsched::FiberId waiter = -1;
+  schedule.Spawn("owner", [&, looks]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    while (ParkingLot::CountParked(&mutex) == 0) YieldCpu();
+    const detsched::AccessCounts spent = detsched::AccessesBy(waiter, &mutex);
+    DETSCHED_CHECK(WatchedSpinner::looks == looks);
+    DETSCHED_CHECK(spent.loads == 1 + looks + 1);  // the first, and the last in the queue
+    DETSCHED_CHECK(spent.updates == 2 && spent.stores == 0);
+    mutex.Unlock();
+  });
+  waiter = schedule.Spawn("waiter", [&, hooks]() PYRT_NO_THREAD_SAFETY_ANALYSIS {
+    mutex.Lock(hooks);
+    mutex.Unlock();
+  });
+  schedule.Run();
+}
+
+std::vector<Scenario> SpinnerScenarios() {
+  Options pair = Options::Exhaustive(1);
+  pair.stale_reads = 0;
+  Options one_cpu = pair;
+  one_cpu.usable_cpus = 1;
+  const auto in_vain = [](bool detaches, int looks) {
+    return [detaches, looks](Schedule& s) { SpinnerInVain(s, detaches, looks); };
+  };
+  constexpr int kLooks = WatchedSpinner::kLooks;
+  return {
+      {"owner_and_spinner", pair, OwnerBesideASpinner},
+      {"in_vain", pair, in_vain(false, kLooks)},
+      {"in_vain_detaching", pair, in_vain(true, kGilEnabled ? 0 : kLooks)},
+      {"in_vain_on_one_cpu", one_cpu, in_vain(false, 0)},
+  };
+}
+
+TEST(MutexScheduleTest, gh_157914_ASpinnerLooksTenTimesEverMoreRarelyAndWritesNothing) {
+  ExpectAllHold(SpinnerScenarios());
+}
+
+TEST(MutexScheduleTest, SpinnersThatDisturbTheOwnerAreNoticed) {
+  ExpectCaught("gh_157914_looks_after_each_pause", SpinnerScenarios());
+  ExpectCaught("gh_157914_spins_by_locked_instructions", SpinnerScenarios());
 }
 
 }  // namespace

@@ -386,6 +386,38 @@ TEST(EngineScheduleTest, WakeUpsTakeTheSleepersInTheirOrder) {
       options);
 }
 
+// ---- What a fiber has done
+
+TEST(EngineScheduleTest, AccessesAreCountedByFiberAndObject) {
+  ExpectAll([](Schedule& s) {
+    struct Pair {
+      Atomic<uint32_t> first{0};
+      Atomic<uint32_t> second{0};
+    } pair;
+    const auto is = [](const AccessCounts& counts, int loads, int stores, int updates) {
+      return counts.loads == loads && counts.stores == stores && counts.updates == updates;
+    };
+    pair.first.store(1, kRelaxed);  // no fiber's
+    const FiberId busy = s.Spawn("busy", [&] {
+      static_cast<void>(pair.first.load(kAcquire));
+      pair.first.store(2, kRelease);
+      pair.second.fetch_add(1, kRelaxed);
+      uint32_t expected = 7;
+      pair.second.compare_exchange_strong(expected, 8, kAcquire, kRelaxed);
+      pair.second.compare_exchange_weak(expected, 8, kAcquire, kRelaxed);
+      DETSCHED_CHECK(is(AccessesBy(CurrentFiber(), &pair.second), 0, 0, 3));
+      CpuRelax();
+      YieldCpu();
+    });
+    const FiberId other = s.Spawn("other", [&] { static_cast<void>(pair.first.load(kRelaxed)); });
+    s.Run();
+    DETSCHED_CHECK(is(AccessesBy(busy, &pair.first), 1, 1, 0));
+    DETSCHED_CHECK(is(AccessesBy(busy, &pair), 1, 1, 3));
+    DETSCHED_CHECK(is(AccessesBy(other, &pair), 1, 0, 0));
+    DETSCHED_CHECK(PausesOf(busy) == 2 && PausesOf(other) == 0);
+  });
+}
+
 // ---- The report
 
 TEST(EngineScheduleTest, TheReportTellsOneLinePerStep) {

@@ -1,5 +1,6 @@
 #include "pyrt/testing/detsched/scheduler.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <utility>
@@ -75,6 +76,39 @@ void SendSignal(FiberId fiber, std::function<void()> handler) {
 void Kill(FiberId fiber, Death death) {
   PYRT_CHECK(engine != nullptr, "detsched::Kill", "outside of a schedule");
   engine->Kill(fiber, death);
+}
+
+AccessCounts AccessesBy(FiberId fiber, const void* address, size_t size) {
+  AccessCounts counts;
+  if (engine == nullptr) return counts;
+  const auto begin = reinterpret_cast<uintptr_t>(address);
+  for (const internal::Step& step : engine->log()) {
+    const auto at = reinterpret_cast<uintptr_t>(step.address);
+    if (step.fiber != fiber || at < begin || at >= begin + size) continue;
+    switch (step.op) {
+      case internal::Op::kLoad:
+        ++counts.loads;
+        break;
+      case internal::Op::kStore:
+        ++counts.stores;
+        break;
+      case internal::Op::kRmw:
+      case internal::Op::kCompareExchange:
+      case internal::Op::kCompareFailed:
+        ++counts.updates;
+        break;
+      default:
+        break;
+    }
+  }
+  return counts;
+}
+
+int PausesOf(FiberId fiber) {
+  if (engine == nullptr) return 0;
+  return static_cast<int>(std::ranges::count_if(engine->log(), [fiber](const internal::Step& step) {
+    return step.fiber == fiber && (step.op == internal::Op::kRelax || step.op == internal::Op::kYield);
+  }));
 }
 
 void NameRange(const void* address, size_t size, const char* name, int index) {

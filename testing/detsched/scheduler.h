@@ -119,6 +119,21 @@ void SendSignal(FiberId fiber, std::function<void()> handler);
 // The fiber (possibly the caller) dies where it stands.
 void Kill(FiberId fiber, Death death);
 
+// What a fiber has done in this schedule so far: for tests of what a thread costs those beside it, where no clock can be
+// asked.
+struct AccessCounts {  // of Atomics
+  int loads = 0;
+  int stores = 0;
+  int updates = 0;  // read-modify-writes, and compare-exchanges whether they succeeded or not
+};
+AccessCounts AccessesBy(FiberId fiber, const void* address, size_t size);
+template <typename T>
+AccessCounts AccessesBy(FiberId fiber, const T* object) {
+  return AccessesBy(fiber, object, sizeof(T));
+}
+// Turns of spinning loops: its CpuRelax() and YieldCpu().
+int PausesOf(FiberId fiber);
+
 // Names an object, and with +offset what lies in it, for the report. `name` must outlive the schedule.
 void NameRange(const void* address, size_t size, const char* name, int index = -1);
 template <typename T>

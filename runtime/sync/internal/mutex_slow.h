@@ -45,7 +45,10 @@ __attribute__((noinline, cold)) LockStatus BasicMutex<Policy>::Wait(Timeout time
     // Where others sleep already, the lock is held for long or it is this thread's turn to queue.
     if ((bits & kHasParked) == 0 && spins < max_spins) {
       Policy::Spin(spins++);
-      bits = bits_.load(kRelaxed);  // gh-135871: without it a spinner never notices the unlock
+      // gh-135871: without it a spinner never notices the unlock. A load: any locked instruction, even one that
+      // changes nothing, would take the line from the owner and from the other spinners.
+      bits = PYRT_MUTANT(gh_157914_spins_by_locked_instructions) ? bits_.fetch_or(0, kRelaxed)
+                                                                 : bits_.load(kRelaxed);
       continue;
     }
     if (hooks != nullptr && hooks->must_fail != nullptr && hooks->must_fail(hooks->context)) {

@@ -93,6 +93,7 @@ class Engine {
   uint64_t steps() const { return steps_; }
   int fibers() const { return std::popcount(used_fibers_); }
   bool has_invariants() const { return !invariants_.empty(); }
+  const std::vector<Step>& log() const { return log_; }
   // One line per step, or of the last `limit` steps.
   std::string Interleaving(size_t limit) const;
   std::string FiberStates() const;
