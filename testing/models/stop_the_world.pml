@@ -8,6 +8,10 @@
  * mutex is handed over to those who wait for it. In the forked child the others are gone in mid-step and what they
  * locked stays locked; the child stops the world once more and ends.
  *
+ * There are two scopes of a stop, each with its mutex, and the gate that keeps them apart: attached threads stop their
+ * interpreter, of which there is one here; who stops detached, forks or finalizes stops everything. With -DGIL the GIL of
+ * this build is on, as a lock that is just taken and dropped: how that is done is gil.pml's.
+ *
  * Mistakes, each of which must be found; names as in the sources where they have a PYRT_MUTANT:
  *   BUG_PARK_WITHOUT_FENCE     BUG_DETACH_IGNORES_REQUESTS   BUG_DELETION_IS_NO_ACKNOWLEDGEMENT
  *   BUG_116396  a thread that stops leaves its word detached and attaches again
@@ -16,7 +20,12 @@
  *   BUG_112275  the child inherits the head lock
  *   BUG_NEWBORN a state that is born during a stop may attach
  *   BUG_DETACHED_MEANWHILE  a thread that detaches between the stopper's two looks gets no token, and attaches again
- *   BUG_133130  the turn to stop is handed to a thread that has to attach first, and hangs there
+ *   BUG_133130  a thread that got its turn to stop while it was detached, and must exit, hangs with it
+ *   BUG_137433  a thread that has its interpreter's mutex and waits for the gate attaches again before it has both, and
+ *               hangs with the one
+ *   BUG_119369  who waits for the head lock detaches meanwhile, gets the lock, and then wants the GIL back, while a thread
+ *               that ends has that and waits for the lock
+ *   BUG_OVERLAP a stop of the interpreter and one of everything do not keep each other out
  *   BUG_118332  a section is left for the stop and entered again in the stopped world, whose threads may own its mutex
  *   BUG_COUNTED_TWICE  a look that finds a thread detached counts it without taking its token
  */
@@ -34,20 +43,25 @@
 #define SUSPENDED_WAITING 3
 #define DETACHED_WAITING 4
 
+/* scope */
+#define ONE 0       /* the interpreter */
+#define ALL 1
+
 byte word[N];
 bool token[N];
 bool please_stop[N];
 bool pending[N];     /* a store of DETACHED that the others may not see */
 bool listed[N];
-bool head_lock, mutex, requested;
+bool head_lock, requested;
+bool mutex[2];                                   /* of each scope */
+bool gate_interpreter, gate_all, gate_wanted;    /* StopGate */
 byte counter;
 bool closing;            /* nobody attaches any more */
 byte closer = NOBODY;    /* but this one */
 byte section = NOBODY;   /* who owns the critical section's mutex */
 bool queued[N];          /* who waits for it */
-#ifdef BUG_133130
-bool wants_turn[N];
-byte turn = NOBODY;
+#ifdef GIL
+byte gil = NOBODY;
 #endif
 
 bool stopped;        /* ghost: the stopper says so */
@@ -57,18 +71,25 @@ byte bypassed[N];    /* ghost: stops that were over while the thread waited to a
 bool forked;
 byte survivor = NOBODY;
 
-#define Publish(t) d_step { if :: pending[t] -> word[t] = DETACHED; pending[t] = false :: else fi }
+/* What a detach stores: the word and, after it, the GIL. */
+#ifdef GIL
+#define BecomeVisible(t) word[t] = DETACHED; pending[t] = false; gil = (gil == t -> NOBODY : gil)
+#else
+#define BecomeVisible(t) word[t] = DETACHED; pending[t] = false
+#endif
+
+inline Publish(t) {
+  if
+  :: pending[t] -> BecomeVisible(t)
+  :: else
+  fi
+}
 
 inline Heavy() {
   d_step {
     at = 0;
     do
-    :: at < N ->
-       if
-       :: pending[at] -> word[at] = DETACHED; pending[at] = false
-       :: else
-       fi;
-       at++
+    :: at < N -> Publish(at); at++
     :: else -> break
     od;
     at = 0
@@ -91,10 +112,7 @@ inline TrySuspend(t) {
 /* A fetch_and: flushes `by`. */
 inline Claim(t, by) {
   d_step {
-    if
-    :: pending[by] -> word[by] = DETACHED; pending[by] = false
-    :: else
-    fi;
+    Publish(by);
     ok = token[t];
     token[t] = false
   }
@@ -104,19 +122,14 @@ inline Acknowledge(n) { atomic { assert(counter >= (n)); counter = counter - (n)
 
 /* --- Attach and detach. */
 
-inline Attach(me) {
-  do
-  :: closing && closer != me -> goto gone
-  :: atomic { (!closing || closer == me) &&
-              (pending[me] || word[me] == DETACHED || word[me] == DETACHED_WAITING) ->
-       pending[me] = false;
-       word[me] = ATTACHED; bypassed[me] = 0;
-       assert(!stopped || stopper == me);
-       running++ };
-     break
-  :: atomic { !pending[me] && word[me] == SUSPENDED -> word[me] = SUSPENDED_WAITING };
-     word[me] != SUSPENDED_WAITING || (closing && closer != me)
-  od
+#define MayRun(me) (!closing || closer == me)
+
+inline BecomeAttached(me) {
+  pending[me] = false;
+  word[me] = ATTACHED;
+  bypassed[me] = 0;
+  assert(!stopped || stopper == me);
+  running++
 }
 
 inline Detach(me) {
@@ -138,6 +151,35 @@ inline Detach(me) {
 #else
   skip
 #endif
+}
+
+inline Attach(me) {
+  do
+  :: !MayRun(me) -> goto gone
+#ifdef GIL
+  :: atomic { MayRun(me) && (gil == NOBODY || gil == me) -> Publish(me); gil = me };
+     if
+     :: atomic { word[me] == DETACHED -> BecomeAttached(me) };
+        break
+     :: word[me] != DETACHED -> gil = NOBODY;     /* before it sleeps */
+        if
+        :: atomic { word[me] == SUSPENDED -> word[me] = SUSPENDED_WAITING };
+           if
+           :: atomic { MayRun(me) && word[me] == DETACHED_WAITING -> BecomeAttached(me) };
+              Detach(me)                          /* for it has not got the GIL */
+           :: !MayRun(me) -> goto gone
+           fi
+        :: word[me] == DETACHED
+        fi
+     fi
+#else
+  :: atomic { MayRun(me) && (pending[me] || word[me] == DETACHED || word[me] == DETACHED_WAITING) ->
+       BecomeAttached(me) };
+     break
+  :: atomic { !pending[me] && word[me] == SUSPENDED -> word[me] = SUSPENDED_WAITING };
+     word[me] != SUSPENDED_WAITING || !MayRun(me)
+#endif
+  od
 }
 
 /* --- The mutex of a critical section: who waits is detached, and may be given it meanwhile. */
@@ -162,6 +204,88 @@ inline LeaveSection(me) {
     :: section = NOBODY
     fi
   }
+}
+
+/* --- The turn to stop. */
+
+#ifndef BUG_OVERLAP
+#define GateIsOpen (scope == ALL -> !gate_interpreter : !gate_all && !gate_wanted)
+#else
+#define GateIsOpen true
+#endif
+
+inline PassGate() {
+  if
+  :: scope == ALL -> gate_all = true; gate_wanted = false
+  :: scope == ONE -> gate_interpreter = true
+  fi
+}
+
+inline OwnScope() {
+  Lock(mutex[scope]);
+  if
+  :: scope == ALL -> gate_wanted = true
+  :: scope == ONE
+  fi;
+  atomic { GateIsOpen -> PassGate() }
+}
+
+inline DisownScope() {
+  if
+  :: scope == ALL -> gate_all = false
+  :: scope == ONE -> gate_interpreter = false
+  fi;
+  Unlock(mutex[scope])
+}
+
+/* An attached thread detaches while it waits. */
+inline EnterScope() {
+  atomic {
+    ok = !mutex[scope] && GateIsOpen;
+    if
+    :: ok -> mutex[scope] = true; PassGate()
+    :: else
+    fi
+  };
+  if
+  :: ok
+  :: !ok && !attached -> OwnScope()
+  :: !ok && attached ->
+#ifdef BUG_148953
+     OwnScope()
+#else
+     if
+     :: inside -> LeaveSection(me)      /* a detached thread is in no section */
+     :: else
+     fi;
+#ifdef BUG_137433
+     do
+     :: atomic { !mutex[scope] -> mutex[scope] = true };
+        break
+     :: mutex[scope] -> Detach(me); !mutex[scope]; Attach(me)
+     od;
+     do
+     :: atomic { GateIsOpen -> PassGate() };
+        break
+     :: !GateIsOpen -> Detach(me); GateIsOpen; Attach(me)
+     od;
+#else
+     Detach(me);
+     OwnScope();
+#ifndef BUG_133130
+     if
+     :: !MayRun(me) -> DisownScope()
+     :: else
+     fi;
+#endif
+     Attach(me);
+#endif
+     if
+     :: inside -> EnterSection(me)
+     :: else
+     fi
+#endif
+  fi
 }
 
 /* --- Stop and start. `t` runs over the others. */
@@ -223,45 +347,29 @@ inline LookAgain() {
   found = 0
 }
 
-inline Stop() {
-  /* The stopper's turn; an attached one detaches while it waits. */
+/* As a stopper. Attached or not it waits as it is, so that the lock's owner needs nothing that a waiter has. */
+inline LockHead() {
+#ifdef BUG_119369
+  if
+  :: atomic { !head_lock -> head_lock = true }
+  :: head_lock && attached -> Detach(me); Lock(head_lock); Attach(me)
+  :: head_lock && !attached -> Lock(head_lock)
+  fi
+#else
+  Lock(head_lock)
+#endif
+}
+
+inline Stop(which) {
+  scope = which;
 #ifdef BUG_118332
   if
   :: inside -> LeaveSection(me)
   :: else
   fi;
 #endif
-  do
-  :: atomic { !mutex -> mutex = true };
-     break
-  :: mutex && attached ->
-#if defined(BUG_148953)
-     !mutex
-#elif defined(BUG_133130)
-     atomic { wants_turn[me] = true };
-     Detach(me);
-     atomic { turn == me || !mutex -> wants_turn[me] = false };
-     Attach(me);
-     if
-     :: turn == me -> turn = NOBODY; break
-     :: else
-     fi
-#else
-     if
-     :: inside -> LeaveSection(me)      /* a detached thread is in no section */
-     :: else
-     fi;
-     Detach(me);
-     !mutex;
-     Attach(me);
-     if
-     :: inside -> EnterSection(me)
-     :: else
-     fi
-#endif
-  :: mutex && !attached -> !mutex
-  od;
-  Lock(head_lock);
+  EnterScope();
+  LockHead();
   requested = true;
   counter = HANDING_OUT;
   EachOther(me, HandOut());
@@ -314,32 +422,24 @@ inline Start() {
   d_step { stopped = false; stopper = NOBODY; requested = false };
   EachOther(me, LetGo());
   Unlock(head_lock);
-#ifdef BUG_133130
-  atomic {
-    if
-    :: wants_turn[1 - me] -> turn = 1 - me
-    :: !wants_turn[1 - me] -> mutex = false
-    fi
-  }
-#else
-  Unlock(mutex)
-#endif
+  DisownScope()
 }
 
 /* --- The threads. */
 
 #define PLAIN 0            /* attaches, polls, detaches */
-#define STOPPER 1          /* attached */
-#define OUTSIDER 2         /* stops detached */
-#define FORKER 3           /* attached, forks in a stopped world */
+#define STOPPER 1          /* attached, stops its interpreter */
+#define OUTSIDER 2         /* stops everything, detached */
+#define FORKER 3           /* attached, forks when everything is stopped */
 #define LEAVER 4           /* deletes its state while it is attached */
 #define NEWBORN 5          /* creates its state first */
-#define FINALIZER 6        /* lets nobody attach any more, and stops once more after that */
+#define FINALIZER 6        /* stops everything, lets nobody attach any more, and stops its interpreter after that */
 #define SECTION 7          /* stops inside a critical section */
 #define VISITOR 8          /* in the same critical section */
+#define CALLER 9           /* is detached during a call */
 
 proctype Thread(byte me; byte role) {
-  byte at, t, outstanding, found;
+  byte at, t, outstanding, found, scope;
   bool ok, attached, inside;
   {
     if
@@ -368,7 +468,7 @@ proctype Thread(byte me; byte role) {
        Detach(me);
        Attach(me)
     :: role == STOPPER || role == OUTSIDER || role == FORKER || role == FINALIZER || role == SECTION ->
-       Stop();
+       Stop((role == STOPPER || role == SECTION -> ONE : ALL));
        if
        :: role == FORKER -> atomic { survivor = me; forked = true }
        :: role == FINALIZER ->
@@ -387,7 +487,8 @@ proctype Thread(byte me; byte role) {
        assert(stopped && running == attached);
        Start();
        if
-       :: role == OUTSIDER || role == FINALIZER -> Stop(); Start()
+       :: role == OUTSIDER -> Stop(ALL); Start()
+       :: role == FINALIZER -> Stop(ONE); Start()
        :: else
        fi
     :: role == LEAVER ->
@@ -402,7 +503,11 @@ proctype Thread(byte me; byte role) {
        fi;
 #endif
        Unlock(head_lock);
+#ifdef GIL
+       gil = NOBODY;                     /* its last deed, so that it has waited for the head lock with the GIL */
+#endif
        goto gone
+    :: role == CALLER -> Detach(me); Attach(me)
     :: role == PLAIN || role == NEWBORN || role == VISITOR
     fi;
     if
@@ -425,7 +530,7 @@ active proctype Registrar() {
 
 /* The child's only thread. The parent's part of it goes nowhere else in this model. */
 active proctype Child() {
-  byte me, t, at, outstanding, found;
+  byte me, t, at, outstanding, found, scope;
   bool ok, attached, inside;
 end:
   forked;
@@ -435,7 +540,14 @@ end:
 #ifndef BUG_112275
     head_lock = false;
 #endif
-    mutex = false;
+    mutex[ONE] = false;
+    mutex[ALL] = false;
+    gate_interpreter = false;
+    gate_all = false;
+    gate_wanted = false;
+#ifdef GIL
+    gil = me;
+#endif
     section = NOBODY;
     requested = false;
     counter = 0;
@@ -455,7 +567,7 @@ end:
     od;
     t = 0
   };
-  Stop();
+  Stop(ALL);
   Start();
 gone:
   skip
@@ -466,10 +578,10 @@ active proctype Memory() {
   byte t;
 end:
   do
-  :: atomic { pending[0] -> word[0] = DETACHED; pending[0] = false }
-  :: atomic { pending[1] -> word[1] = DETACHED; pending[1] = false }
+  :: atomic { pending[0] -> BecomeVisible(0) }
+  :: atomic { pending[1] -> BecomeVisible(1) }
 #if N > 2
-  :: atomic { pending[2] -> word[2] = DETACHED; pending[2] = false }
+  :: atomic { pending[2] -> BecomeVisible(2) }
 #endif
   od
 }
