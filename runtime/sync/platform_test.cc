@@ -2,16 +2,38 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <thread>
 
 #include "gtest/gtest.h"
 
 #include "pyrt/runtime/sync/internal/sync_test_util.h"
+
+namespace {
+
+// The next sched_getaffinity() stays inside until it is let go.
+std::atomic<bool> hold_next_affinity{false};
+std::atomic<bool> affinity_is_held{false};
+std::atomic<bool> let_affinity_go{false};
+
+}  // namespace
+
+// Before libc's.
+extern "C" int sched_getaffinity(pid_t pid, size_t size, cpu_set_t* set) noexcept {
+  if (hold_next_affinity.exchange(false)) {
+    affinity_is_held = true;
+    while (!let_affinity_go) ::sched_yield();
+  }
+  std::memset(set, 0, size);
+  return ::syscall(SYS_sched_getaffinity, pid, size, set) < 0 ? -1 : 0;
+}
 
 namespace pyrt::inline PYRT_VARIANT {
 
@@ -204,6 +226,22 @@ TEST(PlatformTest, ForkedChildHasANewNativeId) {
 }
 
 TEST(PlatformTest, UsableCpusIsPositive) { EXPECT_GE(UsableCpus(), 1); }
+
+// A fork meets a thread in the middle of the first call ever; the child does not wait for that thread, which it does not
+// have. In a process of its own, in which nobody has asked before.
+TEST(PlatformDeathTest, FK2_AChildAsksForItsCpusBesideAThreadThatWasAsking) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto fork_beside_the_first_call = [] {
+    hold_next_affinity = true;
+    std::thread first([] { static_cast<void>(UsableCpus()); });
+    if (!Eventually([] { return affinity_is_held.load(); })) ::_exit(2);  // nothing was shown
+    const bool answered = TrueInForkedChild([] { return UsableCpus() >= 1; });
+    let_affinity_go = true;
+    first.join();
+    ::_exit(answered ? 0 : 1);
+  };
+  EXPECT_EXIT(fork_beside_the_first_call(), testing::ExitedWithCode(0), "");
+}
 
 TEST(PlatformTest, TheIdentIsPthreadSelf) {
   EXPECT_EQ(CurrentThreadIdent(), static_cast<uint64_t>(pthread_self()));
