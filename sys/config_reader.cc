@@ -1,10 +1,13 @@
 // The environment and the -X options: ReadConfig of runtime_config.h.
 
+#include <algorithm>
 #include <charconv>
-#include <climits>
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,15 +22,17 @@ namespace {
 
 constexpr int kMaxStrDigitsThreshold = 640;
 
-// strtol's view of a decimal number: leading blanks and a sign are fine, anything behind it is not.
+// strtol's and strtoul's view of a decimal number: leading blanks and a sign are fine, also for an unsigned one, which
+// it negates; anything behind it is not.
 template <typename Integer>
 std::optional<Integer> ParseNumber(std::string_view text) {
   while (!text.empty() && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'))) text.remove_prefix(1);
-  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
+  const bool negate = std::is_unsigned_v<Integer> && text.size() > 1 && text[0] == '-';
+  if (negate || (text.size() > 1 && text[0] == '+' && text[1] != '-')) text.remove_prefix(1);
   Integer value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
+  return negate ? Integer{0} - value : value;
 }
 
 // No text at all is 0, as strtol has it too.
@@ -47,8 +52,10 @@ std::vector<std::string> SplitNonEmpty(std::string_view text, char separator) {
 // Reads what ParseCommandLine left: the environment and the -X options.
 class ConfigReader {
  public:
-  ConfigReader(const EnvironmentView& environment, RuntimeConfig* config)
-      : all_(environment), config_(config) {}
+  // `host_warn_options`: what the config held before the command line was parsed.
+  ConfigReader(const EnvironmentView& environment, std::vector<std::string> host_warn_options,
+               RuntimeConfig* config)
+      : all_(environment), host_warn_options_(std::move(host_warn_options)), config_(config) {}
 
   ConfigStatus Read() {
     for (ConfigStatus (ConfigReader::*step)() :
@@ -88,11 +95,11 @@ class ConfigReader {
   Status ReadPreConfig() {
     if (Env("PYTHONDEVMODE") || config_->XOption("dev")) config_->dev_mode = true;
     utf8_explicit_ = false;
-    if (const auto option = config_->XOption("utf8")) {
-      if (*option != "" && *option != "1" && *option != "0") {
+    if (const XOptionValue option = FindXOption("utf8"); option.present) {
+      if (option.value.has_value() && *option.value != "1" && *option.value != "0") {
         return Status::Error("preconfig_init_utf8_mode", "invalid -X utf8 option value");
       }
-      config_->utf8_mode = *option != "0";
+      config_->utf8_mode = option.value != "0";
       utf8_explicit_ = true;
     } else if (const auto value = Env("PYTHONUTF8")) {
       if (*value != "0" && *value != "1") {
@@ -133,13 +140,13 @@ class ConfigReader {
     config_->use_hash_seed = false;
     const auto value = Env("PYTHONHASHSEED");
     if (!value.has_value() || *value == "random") return Status::Ok();
-    const std::optional<uint32_t> seed = ParseNumber<uint32_t>(*value);
-    if (!seed.has_value()) {
+    const std::optional<uint64_t> seed = ParseNumber<uint64_t>(*value);
+    if (!seed.has_value() || *seed > std::numeric_limits<uint32_t>::max()) {
       return Status::Error("config_init_hash_seed",
                            "PYTHONHASHSEED must be \"random\" or an integer in range [0; 4294967295]");
     }
     config_->use_hash_seed = true;
-    config_->hash_seed = *seed;
+    config_->hash_seed = static_cast<uint32_t>(*seed);
     return Status::Ok();
   }
 
@@ -369,17 +376,25 @@ class ConfigReader {
     }
   }
 
-  // Lowest priority first: warnings.filters are prepended one by one.
+  // Lowest priority first: warnings.filters are prepended one by one. What comes a second time, or what the host says
+  // itself, is left out, so that reading again changes nothing.
   void ReadWarnOptions() {
     std::vector<std::string> options;
-    if (config_->dev_mode) options.push_back("default");
+    const auto append = [&](std::string option) {
+      const auto has = [&](const std::vector<std::string>& list) {
+        return std::find(list.begin(), list.end(), option) != list.end();
+      };
+      if (!has(host_warn_options_) && !has(options)) options.push_back(std::move(option));
+    };
+    if (config_->dev_mode) append("default");
     if (const auto value = Env("PYTHONWARNINGS")) {
-      for (std::string& option : SplitNonEmpty(*value, ',')) options.push_back(std::move(option));
+      for (std::string& option : SplitNonEmpty(*value, ',')) append(std::move(option));
     }
-    for (std::string& option : config_->warn_options) options.push_back(std::move(option));
+    for (std::string& option : config_->warn_options) append(std::move(option));
     if (config_->bytes_warning > 0) {
-      options.push_back(config_->bytes_warning > 1 ? "error::BytesWarning" : "default::BytesWarning");
+      append(config_->bytes_warning > 1 ? "error::BytesWarning" : "default::BytesWarning");
     }
+    for (std::string& option : host_warn_options_) options.push_back(std::move(option));
     config_->warn_options = std::move(options);
   }
 
@@ -398,6 +413,7 @@ class ConfigReader {
   }
 
   const EnvironmentView& all_;
+  std::vector<std::string> host_warn_options_;
   RuntimeConfig* const config_;
   bool utf8_explicit_ = false;
 };
@@ -414,13 +430,14 @@ ConfigStatus ReadConfig(const EnvironmentView& environment, absl::Span<const std
   }
   if (!argv.empty()) config->program_name = argv[0];
   config->orig_argv.assign(argv.begin(), argv.end());
+  std::vector<std::string> host_warn_options = std::exchange(config->warn_options, {});
   if (config->parse_argv) {
     ConfigStatus status = ParseCommandLine(argv, config);
     if (!status.ok()) return status;
   } else if (!argv.empty()) {
     config->argv.assign(argv.begin(), argv.end());
   }
-  return ConfigReader(environment, config).Read();
+  return ConfigReader(environment, std::move(host_warn_options), config).Read();
 }
 
 }  // namespace pyrt::inline PYRT_VARIANT

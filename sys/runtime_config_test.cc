@@ -193,7 +193,9 @@ TEST(RuntimeConfigTest, NumbersAreReadAsTheCLibraryReadsThem) {
   for (const char* seed : {" 7", "+7", "\t+7", "07"}) {
     EXPECT_EQ(ReadWith({{"PYTHONHASHSEED", seed}}).config.hash_seed, 7u) << seed;
   }
-  for (const char* seed : {"+ 7", "7 ", "-7", "+-7", "++7", "+"}) {
+  EXPECT_EQ(ReadWith({{"PYTHONHASHSEED", "-0"}}).config.hash_seed, 0u);
+  EXPECT_EQ(ReadWith({{"PYTHONHASHSEED", "-18446744073709551615"}}).config.hash_seed, 1u) << "2^64 less it";
+  for (const char* seed : {"+ 7", "7 ", "-7", "+-7", "-+7", "--7", "++7", "+", "-", "18446744073709551616"}) {
     EXPECT_FALSE(ReadWith({{"PYTHONHASHSEED", seed}}).status.ok()) << seed;
   }
 }
@@ -230,7 +232,9 @@ TEST(RuntimeConfigTest, BadValuesHaveCPythonsTexts) {
   EXPECT_EQ(message({{"PYTHONHASHSEED", "4294967296"}}).substr(0, 21), "config_init_hash_seed");
   EXPECT_EQ(message({{"PYTHONUTF8", "5"}}),
             "preconfig_init_utf8_mode: invalid PYTHONUTF8 environment variable value");
-  EXPECT_EQ(message({}, {"-Xutf8=3"}), "preconfig_init_utf8_mode: invalid -X utf8 option value");
+  for (const char* option : {"-Xutf8=3", "-Xutf8="}) {
+    EXPECT_EQ(message({}, {option}), "preconfig_init_utf8_mode: invalid -X utf8 option value") << option;
+  }
   EXPECT_EQ(message({{"PYTHONTRACEMALLOC", "-1"}}),
             "config_init_tracemalloc: PYTHONTRACEMALLOC: invalid number of frames");
   EXPECT_EQ(message({}, {"-X", "tracemalloc=x"}),
@@ -282,6 +286,20 @@ TEST(RuntimeConfigTest, WarnOptionsLowestPriorityFirst) {
             (Words{"default", "a", "b", "c", "d", "e", "error::BytesWarning"}));
 }
 
+TEST(RuntimeConfigTest, WarnOptionsAreThereOnceAndTheHostsLast) {
+  const Variables variables = {{"PYTHONWARNINGS", "a,b,a"}, {"PYTHONDEVMODE", "1"}};
+  const Words words = {"host", "-Wb", "-Wc", "-Wc", "-Wdefault", "-b"};
+  EXPECT_EQ(ReadWith(variables, Words(words.begin() + 1, words.end())).config.warn_options,
+            (Words{"default", "a", "b", "c", "default::BytesWarning"}));
+  RuntimeConfig config;
+  config.warn_options = {"a", "h", "h"};
+  for (int times = 0; times < 2; ++times) {
+    ASSERT_TRUE(ReadConfig(EnvironmentView(variables), words, &config).ok());
+    config.bytes_warning = 0;
+    EXPECT_EQ(config.warn_options, (Words{"default", "b", "c", "default::BytesWarning", "a", "h", "h"}));
+  }
+}
+
 TEST(RuntimeConfigTest, CommandLineSplitsProgramAndArguments) {
   const auto argv = [](const Words& words) { return ReadWith({}, words).config.argv; };
   EXPECT_EQ(argv({"-c", "pass", "-O", "x"}), (Words{"-c", "-O", "x"}));
@@ -325,6 +343,7 @@ TEST(RuntimeConfigTest, VersionAndHelpExitWithZero) {
   const std::string build = "Python " + VersionText(RuntimeConfig()) + "\n";
   EXPECT_EQ(text({"-VV"}), build);
   EXPECT_EQ(text({"-V", "--version"}), build);
+  EXPECT_EQ(ReadWith({{"PYTHONUTF8", "bad"}}, {"-V"}).status.exit_code(), 0) << "values are looked at later";
   EXPECT_EQ(text({"-V", "-h"}), text({"-h"})) << "help ends it at once";
   EXPECT_EQ(text({"-?"}), text({"--help"}));
   EXPECT_EQ(text({"--help-all"}),
