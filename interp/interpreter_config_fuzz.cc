@@ -98,15 +98,7 @@ struct Check {
 
 struct Parse {
   std::string text;
-  std::string ToString() const {
-    std::string literal;
-    for (const char c : text) {
-      constexpr char kHex[] = "0123456789abcdef";
-      // Closed and opened again, so that a digit that follows is no part of the escape.
-      literal += std::string("\\x") + kHex[c >> 4 & 15] + kHex[c & 15] + "\" \"";
-    }
-    return "Parse{std::string(\"" + literal + "\", " + std::to_string(text.size()) + ")}";
-  }
+  std::string ToString() const { return "Parse{" + CppText(text) + "}"; }
   void Perform(State& /*state*/) const {
     const absl::StatusOr<GilMode> mode = ParseGilMode(text);
     const char* const names[] = {"default", "shared", "own"};

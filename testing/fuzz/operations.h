@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 
 #include "pyrt/runtime/config/check.h"
@@ -56,6 +57,21 @@ class FuzzInput {
   const uint8_t* data_;
   size_t size_;
 };
+
+// A text as C++ spells it, with a 0 in it too.
+inline std::string CppText(std::string_view text) {
+  std::string literal;
+  for (const char c : text) {
+    if (c >= ' ' && c <= '~' && c != '"' && c != '\\') {
+      literal += c;
+      continue;
+    }
+    constexpr char kHex[] = "0123456789abcdef";
+    // Closed and opened again, so that a digit that follows is no part of the escape.
+    literal += std::string("\\x") + kHex[c >> 4 & 15] + kHex[c & 15] + "\" \"";
+  }
+  return "std::string(\"" + literal + "\", " + std::to_string(text.size()) + ")";
+}
 
 // The operations of the present run, printed by the fatal hook.
 class OperationLog {
