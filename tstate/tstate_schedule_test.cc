@@ -715,6 +715,200 @@ TEST(TstateScheduleTest, Regression_StateMadeWhileTheOthersAreRemoved) {
   ExpectWalks(&ExploreRemoval, 10'000);
 }
 
+// --- Threads that die
+
+// What a thread wants of all others, or of the one that may be dead.
+enum class Wish : uint8_t { kStop, kStopAll, kHandshake };
+
+// Where a thread may die. Nobody waits for one that dies detached, or suspended by a stop, outside of Detach: before it
+// attaches, in Attach, after Detach. Somebody waits for ever for one that dies
+//  - attached: every stop, as CPython's does;
+//  - in Detach, between the word and the tokens for which it has to account: a stopper that has fallen asleep does not look
+//    again (CPython's, which looks every millisecond, would);
+//  - asleep in Attach until a stop ends: it may come in before the next stop, which waits for it to do so (gh-151518).
+// A thread ends, or hangs, where the runtime lets it, so in none of these. What dies in Attach otherwise holds up memory that
+// waits for readers, as it may be online, and a finalizer that deletes its state as that of a living thread.
+enum class MayDieIn : uint8_t { kSafePlaces, kAttached, kDetach, kSleep };
+
+struct Dying {
+  Wish wish = Wish::kStop;
+  int wishes = 1;
+  bool polls = false;
+  detsched::Death death = detsched::Death::kHang;
+  MayDieIn place = MayDieIn::kSafePlaces;
+};
+
+// A thread that dies at any of its steps beside one that stops the world, or shakes hands with it.
+Result ExploreDeath(const Options& options, const Dying& dying, int* deaths = nullptr) {
+  return Explore(Base(options), [=](Schedule& schedule) {
+    World world;
+    world.CheckEachStep(schedule, options);
+    Actor victim;
+    victim.Make(world);
+    bool bound = false;   // the model's, as what follows
+    bool outside = true;  // of Detach, and of a poll that may detach
+    bool dead = false;
+    int own = 0;
+    int wishes = 0;
+    const detsched::FiberId fiber = schedule.Spawn("victim", [&] {
+      victim.state->Bind();
+      bound = true;
+      victim.state->Attach();
+      for (const bool poll : {false, true}) {
+        if (poll && !dying.polls) continue;
+        outside = false;
+        if (poll) victim.state->Poll();
+        world.owned[0].Set(world.owned[0].Get() + 1);
+        ++own;
+      }
+      victim.state->Detach();
+      outside = true;
+    });
+    schedule.MaySignal(fiber, [&] {
+      const RunState state = victim.state->run_state();
+      const bool detached = state == RunState::kDetached || state == RunState::kSuspended;
+      // Once the world is stopped all have accounted for themselves.
+      const bool accounted = outside || world.stopped;
+      const bool here = dying.place == MayDieIn::kSafePlaces ? bound && detached && accounted
+                        : dying.place == MayDieIn::kAttached ? state == RunState::kAttached
+                        : dying.place == MayDieIn::kDetach   ? detached && !accounted
+                                                             : state == RunState::kSuspendedWaiting;
+      if (!here) return;  // the same death comes some steps earlier or later
+      dead = true;
+      detsched::Kill(detsched::CurrentFiber(), dying.death);
+    });
+    schedule.Spawn("lives", [&] {
+      for (; wishes < dying.wishes; ++wishes) {
+        if (dying.wish == Wish::kHandshake) {
+          const auto add = [](ThreadState&, void* argument) {
+            auto& owned = *static_cast<Plain<int>*>(argument);
+            owned.Set(owned.Get() + 100);
+          };
+          DETSCHED_CHECK(Handshake::Run(*victim.state, add, &world.owned[0]) == HandshakeResult::kDone);
+        } else {
+          StopAndLook(
+              world,
+              dying.wish == Wish::kStopAll ? StopTheWorld(world.registry) : StopTheWorld(world.threads), 1,
+              1);
+        }
+      }
+    });
+    schedule.Run();
+    DETSCHED_CHECK(wishes == dying.wishes);
+    DETSCHED_CHECK(world.owned[0].Get() == 100 * wishes + own);
+    DETSCHED_CHECK(dead || own == (dying.polls ? 2 : 1));
+    if (deaths != nullptr && dead) ++*deaths;
+    DeleteAll(world);
+  });
+}
+
+TEST_F(StopScheduleTest, AThreadThatDiesDetachedHoldsNobodyUp) {
+  const auto expect_complete = [](const Options& options, const Dying& dying) {
+    int deaths = 0;
+    const Result result = ExploreDeath(options, dying, &deaths);
+    ExpectComplete(result);
+    EXPECT_GT(deaths, 1000);
+  };
+  Options every_step = EveryStep();
+  every_step.stale_reads = 0;
+  expect_complete(every_step, {.wish = Wish::kStop});
+  expect_complete(every_step, {.wish = Wish::kStopAll});
+  for (const bool polls : {false, true}) {
+    expect_complete(every_step, {.wish = Wish::kHandshake, .wishes = 2, .polls = polls});
+  }
+  expect_complete(EverySchedule(/*stale_reads=*/0), {.wish = Wish::kStop, .polls = true});
+  Options one_preemption = EveryStep();
+  one_preemption.preemption_bound = 1;
+  for (const bool polls : {false, true}) {
+    expect_complete(one_preemption,
+                    {.wish = Wish::kStop, .wishes = 2, .polls = polls, .death = detsched::Death::kExit});
+  }
+}
+
+// What the protocol does not promise, so that the scenario above is seen to look.
+TEST_F(StopScheduleTest, AThreadThatDiesAttachedInDetachOrAsleepHoldsUpStops) {
+  const auto expect_held_up = [](const Dying& dying) {
+    Options options = EverySchedule(/*stale_reads=*/0);
+    options.shrink = false;
+    const Result result = ExploreDeath(options, dying);
+    EXPECT_EQ(result.failure, Failure::kDeadlock) << result.report;
+  };
+  for (const MayDieIn place : {MayDieIn::kAttached, MayDieIn::kDetach}) {
+    for (const Wish wish : {Wish::kStop, Wish::kStopAll, Wish::kHandshake}) {
+      expect_held_up({.wish = wish, .place = place});
+    }
+  }
+  expect_held_up({.wish = Wish::kHandshake, .wishes = 2, .place = MayDieIn::kSleep});
+}
+
+// A daemon beside a finalizer that shuts it down: wherever it is it hangs when it wants in, and neither the finalizer's
+// own way out nor a stop after it waits for the daemon.
+Result ExploreDaemon(const Options& options, bool polls) {
+  return Explore(Base(options), [=](Schedule& schedule) {
+    World world;
+    world.CheckEachStep(schedule, options);
+    Actor daemon, finalizer;
+    daemon.Make(world);
+    finalizer.Make(world);
+    Atomic<uint32_t> bound{0};
+    bool over = false;  // the model's, as what follows
+    bool went = false;
+    bool ended = false;
+    schedule.Spawn("daemon", [&] {
+      daemon.state->Bind();
+      bound.store(1, kRelease);
+      for (int round = 0; round < 2; ++round) {
+        daemon.state->Attach();
+        DETSCHED_CHECK(!over);
+        world.owned[0].Set(world.owned[0].Get() + 1);
+        if (polls) {
+          daemon.state->Poll();
+          DETSCHED_CHECK(!over);
+        }
+        daemon.state->Detach();
+      }
+      went = true;
+    });
+    schedule.Spawn("finalizer", [&] {
+      while (bound.load(kAcquire) == 0) CpuRelax();
+      finalizer.Enter();
+      ThreadState* removed;
+      {
+        StopTheWorld stop(world.threads);
+        stop.Stop();
+        world.Stopped(finalizer.state);
+        removed = world.threads.RemoveAllExcept(finalizer.state, /*shut_down=*/true);
+        world.owned[0].Set(world.owned[0].Get() + 100);
+        world.WatchOnly(finalizer.state);
+        over = true;
+        world.Starting();
+        stop.Start();
+      }
+      InterpreterThreads::DeleteRemoved(removed, /*threads_are_gone=*/false);
+      StopAndLook(world, StopTheWorld(world.registry), 1, 1);
+      world.Leave(*finalizer.state);
+      ended = true;
+    });
+    schedule.Run();
+    DETSCHED_CHECK(ended);
+    DETSCHED_CHECK(went == (schedule.hung() == 0));
+    DETSCHED_CHECK(world.owned[0].Get() >= 200 && world.owned[0].Get() <= 202);
+    world.CheckPristine();
+  });
+}
+
+TEST(TstateScheduleTest, gh_87135_ADaemonThatHangsAtTheEndHoldsNobodyUp) {
+  ExpectComplete(ExploreDaemon(EveryStep(), /*polls=*/false));
+  ExpectComplete(ExploreDaemon(EverySchedule(/*stale_reads=*/0), /*polls=*/true));
+  detsched::ScopedMutant mutant("gh_124878_removed_and_not_shut_down");
+  Options options = EverySchedule();
+  options.shrink = false;
+  options.isolate = true;  // the state is freed under its thread
+  const Result broken = ExploreDaemon(options, /*polls=*/false);
+  EXPECT_FALSE(broken.ok());
+  EXPECT_NE(broken.failure, Failure::kUsage) << broken.report;
+}
+
 // --- The list
 
 enum class Look : uint8_t { kForEach, kFind, kSetAsyncException };
