@@ -23,6 +23,7 @@ using detsched::Failure;
 using detsched::Options;
 using detsched::Schedule;
 using detsched::ScopedMutant;
+using detsched::Watched;
 
 void RaiseBit(void* breaker) { static_cast<EvalBreaker*>(breaker)->Set(BreakerEvent::kCallsToDo); }
 
@@ -80,10 +81,6 @@ struct Counted {
   Plain<int> ran{0};
   bool fails = false;
 };
-
-// Whether a scenario checks an invariant after each step, for which an exhaustive search gives up its sleep sets: the
-// shortest ones are exhausted with it.
-enum class Watched : bool { kNo, kYes };
 
 struct Queue {
   explicit Queue(EvalBreaker* raised, uint32_t max = 2, uint32_t per_pass = 2)
@@ -445,18 +442,15 @@ void ForkWhileAnotherHandles(Schedule& s) {
   DETSCHED_CHECK(queue.calls.IsEmpty() && !queue.handler.HasHandler());
 }
 
-Options OnBothSides(int preemption_bound) {
-  Options options = Options::Exhaustive(preemption_bound);
+Options OnEitherSide(Options options) {
   options.fork = detsched::ForkSide::kEither;
   return options;
 }
+Options OnBothSides(int preemption_bound) { return OnEitherSide(Options::Exhaustive(preemption_bound)); }
 
 TEST(PendingCallsScheduleTest, B031_BothSidesOfAForkRunTheirCalls) {
   ExpectComplete(Explore(OnBothSides(2), ForkWhileAnotherHandles));
-  for (Options options : {Options::Pct(2, 2'000), Options::Pct(3, 50'000)}) {
-    options.fork = detsched::ForkSide::kEither;
-    ExpectOk(Explore(options, ForkWhileAnotherHandles));
-  }
+  ExpectPct(&ForkWhileAnotherHandles, 50'000, &OnEitherSide);
 }
 TEST(PendingCallsScheduleTest, MutantHandlerSurvivesTheFork) {
   ExpectKilled("eb_35_handler_survives_fork", Failure::kCheck, OnBothSides(2), ForkWhileAnotherHandles);

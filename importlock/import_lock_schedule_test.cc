@@ -20,17 +20,15 @@ namespace {
 using detsched::Explore;
 using detsched::Options;
 using detsched::Schedule;
+using detsched::Watched;
 
 constexpr const char* kNames[] = {"a", "b", "c", "d"};
-
-// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
-enum class Watch : uint8_t { kNo, kYes };
 
 // Who owns the lock, as those say who acquire and release it.
 class Owners {
  public:
-  Owners(Schedule& s, const ImportLock& lock, Watch watch) {
-    if (watch == Watch::kNo) return;
+  Owners(Schedule& s, const ImportLock& lock, Watched watched) {
+    if (watched == Watched::kNo) return;
     s.Invariant("at most one owner, which the lock names",
                 [&] { return owners_ == 0 || (owners_ == 1 && lock.owner() == last_); });
   }
@@ -47,10 +45,10 @@ class Owners {
 };
 
 // Each thread owns the lock once, or twice: first with a re-entry. A switch inside.
-void Exclude(Schedule& s, int threads, int rounds, Watch watch = Watch::kNo) {
+void Exclude(Schedule& s, int threads, int rounds, Watched watched = Watched::kNo) {
   TestGil gil;
   ImportLock lock;
-  Owners owners(s, lock, watch);
+  Owners owners(s, lock, watched);
   Plain<int> counter{0};
   detsched::Name(&lock, "lock");
   detsched::Name(&gil, "gil");
@@ -177,10 +175,10 @@ void TwoHolds(Schedule& s) { WaiterBesideARetaker(s, 400 * kNanosPerMicro); }
 void TenHolds(Schedule& s) { WaiterBesideARetaker(s, 100 * kNanosPerMicro); }
 
 // Waits that end by themselves, of all threads but one, take no wake-up with them.
-void TimeOut(Schedule& s, int threads, Watch watch) {
+void TimeOut(Schedule& s, int threads, Watched watched) {
   TestGil gil;
   ImportLock lock;
-  Owners owners(s, lock, watch);
+  Owners owners(s, lock, watched);
   Plain<int> owned{0};
   int acquired = 0;
   detsched::Name(&lock, "lock");
@@ -211,10 +209,10 @@ void TimeOut(Schedule& s, int threads, Watch watch) {
 }
 
 // A thread forks while others own the lock or wait for it; the child must be able to use it.
-void Fork(Schedule& s, int others, Watch watch) {
+void Fork(Schedule& s, int others, Watched watched) {
   TestGil gil;
   ImportLock lock;
-  Owners owners(s, lock, watch);
+  Owners owners(s, lock, watched);
   for (int i = 0; i < others; ++i) {
     s.Spawn(kNames[i], [&] {
       const TestAttached attached(gil);
@@ -285,7 +283,7 @@ void ForkByAnOutsider(Schedule& s) {
 }
 
 void TwoExclude(Schedule& s) { Exclude(s, 2, 2); }
-void ForkBesideOne(Schedule& s) { Fork(s, 1, Watch::kNo); }
+void ForkBesideOne(Schedule& s) { Fork(s, 1, Watched::kNo); }
 
 TEST(ImportLockScheduleTest, B100_TwoThreadsExhaustively) {
   ExpectComplete(Options::Exhaustive(2), TwoExclude);
@@ -298,7 +296,7 @@ TEST(ImportLockScheduleTest, B100_ThreeThreadsExhaustively) {
 TEST(ImportLockScheduleTest, B100_FourThreadsByPct) {
   const auto mishaps = [](Options& options) { options.spurious_wakeups = options.weak_cas_failures = 1; };
   ExpectOkByPct(
-      50'000, [](Schedule& s) { Exclude(s, 4, 2, Watch::kYes); }, mishaps);
+      50'000, [](Schedule& s) { Exclude(s, 4, 2, Watched::kYes); }, mishaps);
 }
 
 TEST(ImportLockScheduleTest, HandsOverToAnOverdueWaiter) { ExpectComplete(Options::Exhaustive(2), HandOver); }
@@ -314,16 +312,16 @@ TEST(ImportLockScheduleTest, WhoReleasesAndAcquiresAgainCannotKeepItForEver) {
 TEST(ImportLockScheduleTest, TimedOutWaitersExhaustively) {
   Options two = Exhaustive(2);
   two.early_timeouts = 1;
-  ExpectComplete(two, [](Schedule& s) { TimeOut(s, 2, Watch::kNo); });
+  ExpectComplete(two, [](Schedule& s) { TimeOut(s, 2, Watched::kNo); });
   Options three = Exhaustive(2, /*stale_reads=*/0);
   three.early_timeouts = 1;
-  ExpectComplete(three, [](Schedule& s) { TimeOut(s, 3, Watch::kNo); });
+  ExpectComplete(three, [](Schedule& s) { TimeOut(s, 3, Watched::kNo); });
 }
 
 TEST(ImportLockScheduleTest, TimedOutWaitersLoseNoWakeUp) {
   const auto mishaps = [](Options& options) { options.early_timeouts = 2; };
   ExpectOkByPct(
-      50'000, [](Schedule& s) { TimeOut(s, 3, Watch::kYes); }, mishaps);
+      50'000, [](Schedule& s) { TimeOut(s, 3, Watched::kYes); }, mishaps);
 }
 
 TEST(ImportLockScheduleTest, B101_ForkBesideOneThreadExhaustively) {
@@ -333,7 +331,7 @@ TEST(ImportLockScheduleTest, B101_ForkBesideOneThreadExhaustively) {
 TEST(ImportLockScheduleTest, B101_ForkOnBothSides) {
   const auto mishaps = [](Options& options) { options.fork = detsched::ForkSide::kEither; };
   ExpectOkByPct(
-      20'000, [](Schedule& s) { Fork(s, 3, Watch::kYes); }, mishaps);
+      20'000, [](Schedule& s) { Fork(s, 3, Watched::kYes); }, mishaps);
 }
 
 TEST(ImportLockScheduleTest, AForkByAnOutsiderLeavesItFree) {

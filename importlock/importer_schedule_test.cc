@@ -20,6 +20,7 @@ using detsched::Explore;
 using detsched::Failure;
 using detsched::Options;
 using detsched::Schedule;
+using detsched::Watched;
 
 constexpr const char* kThreads[] = {"a", "b", "c", "d"};
 
@@ -35,9 +36,6 @@ void MakeSingletons() {
   static_cast<void>(Raise(ErrorType::ValueError(), "no").ok());
   static_cast<void>(Int::Of(1));
 }
-
-// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
-enum class Watch : uint8_t { kNo, kYes };
 
 // Where threads come online for the Qsbr: a third of the steps of an import, which exhaustive exploration saves.
 enum class Online : uint8_t { kByThemselves, kBeforehand };
@@ -222,12 +220,12 @@ TEST(ImporterScheduleTest, IL33_GetModuleDoesNotGiveAFailedModule) {
 
 // A reader against a writer that replaces and removes: what it finds is whole and alive, and what is only replaced is
 // there all the time.
-void ReadBesideWrite(Schedule& s, int reads, Watch watch, Online online) {
+void ReadBesideWrite(Schedule& s, int reads, Watched watched, Online online) {
   World world(online);
   ModuleTable& table = world.importer.modules();
   table.Set("m", Module::New("m"));
   bool is_removed = false;  // or is about to be
-  if (watch == Watch::kYes) {
+  if (watched == Watched::kYes) {
     s.Invariant("a module that is replaced is never absent",
                 [&] { return is_removed || table.Peek("m") != nullptr; });
   }
@@ -254,9 +252,9 @@ void ReadBesideWrite(Schedule& s, int reads, Watch watch, Online online) {
   DETSCHED_CHECK(table.size() == 1);
 }
 
-void ReadOnce(Schedule& s) { ReadBesideWrite(s, 1, Watch::kNo, Online::kByThemselves); }
-void ReadOnceWatched(Schedule& s) { ReadBesideWrite(s, 1, Watch::kYes, Online::kByThemselves); }
-void ReadTwice(Schedule& s) { ReadBesideWrite(s, 2, Watch::kYes, Online::kByThemselves); }
+void ReadOnce(Schedule& s) { ReadBesideWrite(s, 1, Watched::kNo, Online::kByThemselves); }
+void ReadOnceWatched(Schedule& s) { ReadBesideWrite(s, 1, Watched::kYes, Online::kByThemselves); }
+void ReadTwice(Schedule& s) { ReadBesideWrite(s, 2, Watched::kYes, Online::kByThemselves); }
 
 TEST(ImporterScheduleTest, ReadersBesideAWriter) {
   ExpectCompleteImports(ReadOnce);

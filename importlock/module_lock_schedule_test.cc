@@ -22,6 +22,7 @@ using detsched::Explore;
 using detsched::Failure;
 using detsched::Options;
 using detsched::Schedule;
+using detsched::Watched;
 
 constexpr int kModules = 4;
 constexpr const char* kNames[kModules] = {"m0", "m1", "m2", "m3"};
@@ -29,12 +30,9 @@ constexpr const char* kThreads[] = {"a", "b", "c", "d"};
 
 using Chain = std::vector<int>;
 
-// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
-enum class Watch : uint8_t { kNo, kYes };
-
 struct World {
-  explicit World(Schedule& s, Watch watch = Watch::kNo) {
-    if (watch == Watch::kYes)
+  explicit World(Schedule& s, Watched watched = Watched::kNo) {
+    if (watched == Watched::kYes)
       s.Invariant("each module has one owner at most", [this] { return OneOwnerEach(); });
   }
 
@@ -216,8 +214,8 @@ TEST(ModuleLockScheduleTest, ThreeThreadsAtOneModuleExhaustively) {
 }
 
 // B103: thread i owns i and wants i + 1. Who has to give up is the only one: its module is then free for the others.
-void Ring(Schedule& s, int threads, Watch watch) {
-  World world(s, watch);
+void Ring(Schedule& s, int threads, Watched watched) {
+  World world(s, watched);
   for (int i = 0; i < threads; ++i) {
     s.Spawn(kThreads[i], [&world, i, threads] { world.Thread({i, (i + 1) % threads}); });
   }
@@ -226,19 +224,19 @@ void Ring(Schedule& s, int threads, Watch watch) {
   DETSCHED_CHECK(world.deadlocks <= 1);
 }
 
-void RingOfThree(Schedule& s) { Ring(s, 3, Watch::kNo); }
+void RingOfThree(Schedule& s) { Ring(s, 3, Watched::kNo); }
 
 TEST(ModuleLockScheduleTest, B103_RingOfThreeExhaustively) { ExpectComplete(Exhaustive(2), RingOfThree); }
 
 TEST(ModuleLockScheduleTest, B103_RingsOfThreeAndFour) {
   for (int threads : {3, 4}) {
-    ExpectOkByPct(20'000, [&](Schedule& s) { Ring(s, threads, Watch::kYes); });
+    ExpectOkByPct(20'000, [&](Schedule& s) { Ring(s, threads, Watched::kYes); });
   }
 }
 
 // B105: b and c form a cycle of their own; a only waits for one of them.
-void ForeignCycle(Schedule& s, Watch watch) {
-  World world(s, watch);
+void ForeignCycle(Schedule& s, Watched watched) {
+  World world(s, watched);
   s.Spawn("a", [&] { world.Thread({2, 0}); });
   s.Spawn("b", [&] { world.Thread({0, 1}); });
   s.Spawn("c", [&] { world.Thread({1, 0}); });
@@ -247,14 +245,14 @@ void ForeignCycle(Schedule& s, Watch watch) {
   DETSCHED_CHECK(world.deadlocks <= 1);
 }
 
-void ForeignCycleUnwatched(Schedule& s) { ForeignCycle(s, Watch::kNo); }
+void ForeignCycleUnwatched(Schedule& s) { ForeignCycle(s, Watched::kNo); }
 
 TEST(ModuleLockScheduleTest, B105_ForeignCycleExhaustively) {
   ExpectComplete(Exhaustive(2, /*stale_reads=*/0), ForeignCycleUnwatched);
 }
 
 TEST(ModuleLockScheduleTest, B105_ForeignCycle) {
-  ExpectOkByPct(20'000, [](Schedule& s) { ForeignCycle(s, Watch::kYes); });
+  ExpectOkByPct(20'000, [](Schedule& s) { ForeignCycle(s, Watched::kYes); });
 }
 
 // Waits end early while an owner releases: the wake-up must not go with them.
@@ -284,8 +282,8 @@ TEST(ModuleLockScheduleTest, TimedOutWaitersLoseNoWakeUp) {
 }
 
 // FK-7: whatever the others were at, the child can import every module, and owns what its thread owned.
-void Fork(Schedule& s, const std::vector<Chain>& others, Watch watch) {
-  World world(s, watch);
+void Fork(Schedule& s, const std::vector<Chain>& others, Watched watched) {
+  World world(s, watched);
   for (size_t i = 0; i < others.size(); ++i) {
     s.Spawn(kThreads[i], [&, i] { world.Thread(others[i]); });
   }
@@ -315,9 +313,9 @@ void Fork(Schedule& s, const std::vector<Chain>& others, Watch watch) {
   DETSCHED_CHECK(world.locks.size() == 0);
 }
 
-void ForkBesideOne(Schedule& s) { Fork(s, {{1, 2}}, Watch::kNo); }
+void ForkBesideOne(Schedule& s) { Fork(s, {{1, 2}}, Watched::kNo); }
 // The other one wants what the forker owns.
-void ForkBesideWaiter(Schedule& s) { Fork(s, {{1, 3}}, Watch::kNo); }
+void ForkBesideWaiter(Schedule& s) { Fork(s, {{1, 3}}, Watched::kNo); }
 
 TEST(ModuleLockScheduleTest, FK7_ForkBesideOneThreadExhaustively) {
   ExpectComplete(OnEitherSide(Exhaustive(2)), ForkBesideOne);
@@ -329,7 +327,7 @@ TEST(ModuleLockScheduleTest, FK7_ForkOnBothSides) {
   ExpectOkByPct(
       10'000,
       [](Schedule& s) {
-        Fork(s, {{1, 2}, {2, 0}, {0, 1}}, Watch::kYes);
+        Fork(s, {{1, 2}, {2, 0}, {0, 1}}, Watched::kYes);
       },
       mishaps);
 }

@@ -24,11 +24,6 @@ using detsched::Schedule;
 
 using World = ScheduleWorld;
 
-Options Base(Options options) {
-  options.reset = &ScheduleWorld::Reset;
-  return options;
-}
-
 class CriticalSectionScheduleTest : public ::testing::Test {
  protected:
   void SetUp() override {

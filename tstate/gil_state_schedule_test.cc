@@ -30,6 +30,7 @@ using detsched::Failure;
 using detsched::Options;
 using detsched::Result;
 using detsched::Schedule;
+using detsched::Watched;
 
 // The main interpreter as foreign threads see it, and its end.
 struct World {
@@ -100,14 +101,6 @@ struct World {
   int may_be_attached = kGilEnabled ? 1 : std::numeric_limits<int>::max();
   static inline InterpreterLink* link = nullptr;
 };
-
-// Whether the invariant is looked at, without which an exhaustive search has its sleep sets.
-enum class Watched : bool { kNo, kYes };
-
-Options Base(Options options) {
-  options.reset = &ScheduleWorld::Reset;
-  return options;
-}
 
 void Walk(void (*scenario)(Schedule&), uint64_t schedules) {
   ExpectWalks([=](const Options& options) { return Explore(Base(options), scenario); }, schedules);

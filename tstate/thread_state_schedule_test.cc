@@ -26,11 +26,6 @@ using detsched::Schedule;
 
 using World = ScheduleWorld;
 
-Options Base(Options options) {
-  options.reset = &ScheduleWorld::Reset;
-  return options;
-}
-
 // gh-105699: a state is attached by the thread that it is bound to; another one that tries ends the process, and not only
 // when both run at once.
 void AttachedByAnother(Schedule& schedule) {

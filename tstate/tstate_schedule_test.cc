@@ -35,11 +35,6 @@ using detsched::Strategy;
 
 using World = ScheduleWorld;
 
-Options Base(Options options) {
-  options.reset = &ScheduleWorld::Reset;
-  return options;
-}
-
 // States are made before the threads start, so that schedules are about attaching.
 struct Actor {
   void Make(World& world) {

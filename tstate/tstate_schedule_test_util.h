@@ -152,14 +152,19 @@ struct ScheduleWorld {
   bool stopped = false;
 };
 
+// Whatever is explored.
+inline detsched::Options Base(detsched::Options options) {
+  options.reset = &ScheduleWorld::Reset;
+  return options;
+}
+
 // Every schedule of two threads with two preemptions: on one CPU, where nobody spins, and with one older value unless
 // said otherwise, so that there are few enough to require that all of them were explored.
 inline detsched::Options EverySchedule(int stale_reads = 1) {
-  detsched::Options options = detsched::Options::Exhaustive(2);
+  detsched::Options options = Base(detsched::Options::Exhaustive(2));
   options.stale_reads = stale_reads;
   options.usable_cpus = 1;
   options.max_schedules = 1'000'000;
-  options.reset = &ScheduleWorld::Reset;
   return options;
 }
 

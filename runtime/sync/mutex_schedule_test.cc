@@ -18,6 +18,7 @@ namespace {
 
 using detsched::Options;
 using detsched::Schedule;
+using detsched::Watched;
 
 // No waiter is ever old enough to be handed the mutex.
 struct Barging {

@@ -12,6 +12,7 @@ namespace {
 
 using detsched::Options;
 using detsched::Schedule;
+using detsched::Watched;
 
 // The first `failures` runs of the callback fail.
 void CallFromAll(Schedule& schedule, int threads, int failures, Watched watched = Watched::kNo) {

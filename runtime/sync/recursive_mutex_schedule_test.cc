@@ -13,6 +13,7 @@ namespace {
 
 using detsched::Options;
 using detsched::Schedule;
+using detsched::Watched;
 
 void CountUnderNestedLocks(Schedule& schedule, int threads, Watched watched = Watched::kNo) {
   RecursiveMutex mutex;

@@ -14,6 +14,7 @@ namespace {
 
 using detsched::Options;
 using detsched::Schedule;
+using detsched::Watched;
 
 void ReadAndWrite(Schedule& schedule, int readers, int writers, int turns, Watched watched = Watched::kNo) {
   static constexpr const char* kReaders[] = {"reader", "reader two", "reader three"};

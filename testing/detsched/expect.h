@@ -16,6 +16,10 @@
 
 namespace pyrt::inline PYRT_VARIANT::detsched {
 
+// Whether a scenario has its invariant, which is checked after each step: an exhaustive search then has no sleep sets, so that
+// only the shortest scenarios can be exhausted with it.
+enum class Watched : bool { kNo, kYes };
+
 inline void ExpectOk(const Result& result) { EXPECT_TRUE(result.ok()) << result.report; }
 
 // Every schedule within the test's bounds was tried; of wider ones that the environment asked for, what there was time for.

@@ -20,16 +20,13 @@ namespace pyrt::inline PYRT_VARIANT {
 
 inline constexpr const char* kThreadNames[] = {"one", "two", "three", "four"};
 
-// Whether a scenario checks an invariant after each step. Not in an exhaustive search, which would lose its
-// sleep sets.
-enum class Watched : bool { kNo, kYes };
-
 // What threads do where at most one of them may be, and the invariant that says so.
 class Guarded {
  public:
   // `locked`: whether the lock is held, the newest value.
-  Guarded(detsched::Schedule& schedule, Watched watched, std::function<bool()> locked) : watched_(watched) {
-    if (watched_ == Watched::kNo) return;
+  Guarded(detsched::Schedule& schedule, detsched::Watched watched, std::function<bool()> locked)
+      : watched_(watched) {
+    if (watched_ == detsched::Watched::kNo) return;
     schedule.Invariant("one thread inside, and it has the lock",
                        [this, locked] { return inside_ == 0 || (inside_ == 1 && locked()); });
   }
@@ -37,13 +34,13 @@ class Guarded {
   void Work() {
     ++inside_;
     count_.Set(count_.Get() + 1);  // a race if two do it side by side
-    if (watched_ == Watched::kYes) detsched::Point("inside");
+    if (watched_ == detsched::Watched::kYes) detsched::Point("inside");
     --inside_;
   }
   int count() const { return count_.Get(); }
 
  private:
-  const Watched watched_;
+  const detsched::Watched watched_;
   int inside_ = 0;  // the model's: changed between two scheduling points
   Plain<int> count_{0};
 };
