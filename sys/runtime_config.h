@@ -188,9 +188,9 @@ class [[nodiscard]] ConfigStatus {
 
 // Fills `config` from `argv` (the whole command line, argv[0] being the program) and the environment, in
 // CPython's order of precedence: command line, -X, environment, what `config` held; a use_hash_seed or
-// stdio_errors that it held goes before the environment, its warn_options before all others. Honours config->isolated, which implies all of
-// RuntimeConfig::Isolated but for the signal handlers, and config->parse_argv. On failure `config` is half filled
-// and must not be used.
+// stdio_errors that it held goes before the environment, its warn_options before all others. Honours
+// config->isolated, which implies all of RuntimeConfig::Isolated but for the signal handlers, and
+// config->parse_argv. On failure `config` is half filled and must not be used.
 ConfigStatus ReadConfig(const EnvironmentView& environment, absl::Span<const std::string> argv,
                         RuntimeConfig* config);
 
