@@ -31,6 +31,7 @@ using detsched::Explore;
 using detsched::Options;
 using detsched::Result;
 using detsched::Schedule;
+using detsched::Watched;
 
 Options Base(Options options) {
   options.reset = [] { ThreadRegistry::SetAllocator(nullptr); };
@@ -59,9 +60,6 @@ class Fiber {
   OsThread thread_;
 };
 
-// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
-enum class Watch : uint8_t { kNo, kYes };
-
 // A registry with its main interpreter. The fiber that makes it is the main thread.
 struct World {
   World() {
@@ -72,8 +70,8 @@ struct World {
     detsched::Name(&registry, "registry");
     detsched::Name(&main->gil(), "gil");
   }
-  World(Schedule& s, Watch watch) : World() {
-    if (watch == Watch::kNo) return;
+  World(Schedule& s, Watched watched) : World() {
+    if (watched == Watched::kNo) return;
     s.Invariant("one main interpreter, the last of the list, and none that has ended", [this] {
       int64_t above = std::numeric_limits<int64_t>::max();
       for (const Interpreter* interp = registry.UnlockedHead(); interp != nullptr; interp = interp->next()) {
@@ -120,9 +118,9 @@ struct World {
 // ---- The list
 
 // One thread creates and ends, one walks: it sees the main interpreter always, ids that fall, none twice.
-template <int kTimes, Watch kWatch>
+template <int kTimes, Watched kWatched>
 void WalkBesideCreation(Schedule& s) {
-  World world(s, kWatch);
+  World world(s, kWatched);
   s.Spawn("creator", [&] {
     for (int i = 0; i < kTimes; ++i) world.LiveOnce();
   });
@@ -143,17 +141,16 @@ void WalkBesideCreation(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, IN22_TheListBesideCreationAndEnd) {
-  ExpectComplete(Explore(Exhaustive(2), WalkBesideCreation<1, Watch::kNo>));
-  ExpectComplete(Explore(Exhaustive(1), WalkBesideCreation<1, Watch::kYes>));
-  ExpectPct(WalkBesideCreation<2, Watch::kYes>, 5000, Base);
+  ExpectComplete(Explore(Exhaustive(2), WalkBesideCreation<1, Watched::kYes>));
+  ExpectPct(WalkBesideCreation<2, Watched::kYes>, 5000, Base);
 }
 
 // The world stops, all of it, while interpreters come and go and a thread of the main one runs: nobody runs
 // inside the stop, whichever list its interpreter was on. With the GIL the stop is empty, and each interpreter
 // has a GIL: what is explored then is the registry.
-template <bool kWithWorker, Watch kWatch>
+template <bool kWithWorker, Watched kWatched>
 void StopBesideCreation(Schedule& s) {
-  World world(s, kWatch);
+  World world(s, kWatched);
   Plain<int> owned{0};
   s.Spawn("creator", [&] { world.LiveOnce(); });
   if (kWithWorker) {
@@ -179,10 +176,10 @@ void StopBesideCreation(Schedule& s) {
 }
 
 TEST(InterpreterScheduleTest, B055_AStopOfAllBesideCreationAndEnd) {
-  ExpectComplete(Explore(Exhaustive(2), StopBesideCreation<false, Watch::kNo>));
-  ExpectComplete(Explore(Exhaustive(1, /*stale_reads=*/0), StopBesideCreation<true, Watch::kNo>));
-  ExpectOk(Explore(Base(Options::Random(2000)), StopBesideCreation<true, Watch::kYes>));
-  ExpectPct(StopBesideCreation<true, Watch::kYes>, 5000, Base);
+  ExpectComplete(Explore(Exhaustive(2), StopBesideCreation<false, Watched::kNo>));
+  ExpectComplete(Explore(Exhaustive(1, /*stale_reads=*/0), StopBesideCreation<true, Watched::kNo>));
+  ExpectOk(Explore(Base(Options::Random(2000)), StopBesideCreation<true, Watched::kYes>));
+  ExpectPct(StopBesideCreation<true, Watched::kYes>, 5000, Base);
 }
 
 // ---- Pending calls against threads that attach (EB-10, EB-12)

@@ -38,6 +38,7 @@ using detsched::Explore;
 using detsched::Options;
 using detsched::Result;
 using detsched::Schedule;
+using detsched::Watched;
 
 // Made on first use, and a fiber may not be switched in the middle of that.
 void MakeSingletons() {
@@ -45,9 +46,6 @@ void MakeSingletons() {
   static_cast<void>(None());
   static_cast<void>(Raise(ErrorType::RuntimeError(), "no").ok());
 }
-
-// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
-enum class Watch : uint8_t { kNo, kYes };
 
 // A list to which hooks are added only, of at most `most`: it never gets shorter, and each hook is in it once.
 class OnlyGrows {
@@ -113,8 +111,8 @@ struct World {
     MakeSingletons();
     detsched::Name(&native, "hooks");
   }
-  World(Schedule& s, Watch watch) : World() {
-    if (watch == Watch::kNo) return;
+  World(Schedule& s, Watched watched) : World() {
+    if (watched == Watched::kNo) return;
     s.Invariant("the list only grows", [this] { return grows.Holds(); });
     s.Invariant("who was accepted is in it",
                 [this] { return native.size() >= static_cast<size_t>(accepted.load(kRelaxed)); });
@@ -158,9 +156,9 @@ Options OnOneCpu(int preemption_bound, int stale_reads) {
 
 // Two threads without a state append while others deliver: each event sees a complete prefix of the list, no
 // hook is lost, none is there twice.
-template <int kAuditors, Watch kWatch = Watch::kNo>
+template <int kAuditors, Watched kWatched = Watched::kNo>
 void AppendAndTraverse(Schedule& s) {
-  World world(s, kWatch);
+  World world(s, kWatched);
   Interp* const interps[] = {&world.first, &world.second};
   std::vector<std::vector<int>> events[kAuditors];
   s.Spawn("registrar", [&] {
@@ -193,19 +191,19 @@ void AppendAndTraverse(Schedule& s) {
 
 TEST(AuditScheduleTest, gh_154431_AppendWhileOthersTraverse) {
   ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/1), AppendAndTraverse<1>));
-  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/0), AppendAndTraverse<1, Watch::kYes>));
-  ExpectPct(AppendAndTraverse<1, Watch::kYes>, 20'000, Base);
+  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/0), AppendAndTraverse<1, Watched::kYes>));
+  ExpectPct(AppendAndTraverse<1, Watched::kYes>, 20'000, Base);
 }
 
 TEST(AuditScheduleTest, gh_154431_AppendWhileTwoTraverse) {
-  ExpectPct(AppendAndTraverse<2, Watch::kYes>, 20'000, Base);
+  ExpectPct(AppendAndTraverse<2, Watched::kYes>, 20'000, Base);
 }
 
 // A hook that forbids hooks comes in while two interpreters add some: who was accepted is in the list, who was
 // refused is not, and after the guard nobody gets in (B026, gh-152912).
-template <Watch kWatch>
+template <Watched kWatched>
 void VetoBesideAdd(Schedule& s) {
-  World world(s, kWatch);
+  World world(s, kWatched);
   world.hooks[0].vetoes = true;
   s.Spawn("guard", [&] { world.Add(0, nullptr); });
   s.Spawn("adder", [&] {
@@ -222,8 +220,8 @@ void VetoBesideAdd(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, B026_AVetoThatComesInBetween) {
-  ExpectComplete(Explore(Base(Options::Exhaustive(2)), VetoBesideAdd<Watch::kNo>));
-  ExpectPct(VetoBesideAdd<Watch::kYes>, 4000, Base);
+  ExpectComplete(Explore(Base(Options::Exhaustive(2)), VetoBesideAdd<Watched::kNo>));
+  ExpectPct(VetoBesideAdd<Watched::kYes>, 4000, Base);
 }
 
 // An interpreter's own hooks are objects. One that lets the others in, as a hook that reads a file does, sees
@@ -243,13 +241,13 @@ class OwnHook : public Object {
   Atomic<int>* const calls_;
 };
 
-template <int kThreads, Watch kWatch>
+template <int kThreads, Watched kWatched>
 void OwnHooks(Schedule& s) {
   World world;
   Atomic<int> calls{0};
   Auditor& auditor = world.first.auditor;
   OnlyGrows grows(AuditTestPeer::OwnOf(auditor), kThreads);
-  if (kWatch == Watch::kYes) s.Invariant("the list only grows", [&] { return grows.Holds(); });
+  if (kWatched == Watched::kYes) s.Invariant("the list only grows", [&] { return grows.Holds(); });
   for (int i = 0; i < kThreads; ++i) {
     s.Spawn("thread", [&] {
       Attached attached(world.first);
@@ -266,10 +264,10 @@ void OwnHooks(Schedule& s) {
 }
 
 TEST(AuditScheduleTest, SY41_HooksThatLetOthersIn) {
-  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/0), OwnHooks<2, Watch::kNo>));
-  ExpectComplete(Explore(OnOneCpu(1, /*stale_reads=*/1), OwnHooks<2, Watch::kNo>));
-  ExpectPct(OwnHooks<2, Watch::kYes>, 10'000, Base);
-  ExpectPct(OwnHooks<4, Watch::kYes>, 4000, Base);
+  ExpectComplete(Explore(OnOneCpu(2, /*stale_reads=*/0), OwnHooks<2, Watched::kNo>));
+  ExpectComplete(Explore(OnOneCpu(1, /*stale_reads=*/1), OwnHooks<2, Watched::kNo>));
+  ExpectPct(OwnHooks<2, Watched::kYes>, 10'000, Base);
+  ExpectPct(OwnHooks<4, Watched::kYes>, 4000, Base);
 }
 
 // Somebody still adds hooks while the list is cleared: each is in the list then or gone, and nobody follows

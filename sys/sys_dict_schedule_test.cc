@@ -46,6 +46,7 @@ using detsched::Failure;
 using detsched::Options;
 using detsched::Result;
 using detsched::Schedule;
+using detsched::Watched;
 
 // Says what it is for as long as it lives: its end is a write, so a reader that has it without a reference races.
 class Value : public Object {
@@ -73,14 +74,11 @@ constexpr SysName kFresh("fresh");
 constexpr size_t kFewSlots = 8;
 constexpr size_t kShippedSlots = 256;
 
-// Whether the invariant is checked after each step, which makes exhaustive exploration longer.
-enum class Watch : uint8_t { kNo, kYes };
-
 struct World {
-  World(Schedule& s, Watch watch, size_t capacity = kFewSlots)
+  World(Schedule& s, Watched watched, size_t capacity = kFewSlots)
       : threads({.registry = &registry, .gil = &gil}), dict(SysDictTestPeer::New(capacity)) {
     detsched::Name(&dict, "dict");
-    if (watch == Watch::kNo) return;
+    if (watched == Watched::kNo) return;
     s.Invariant("each name is in the table once, and what is only replaced never absent", [this] {
       if (!SysDictTestPeer::EachNameIsFoundOnce(*dict)) return false;
       for (const SysName& name : lasting) {
@@ -141,9 +139,9 @@ void ExpectEverySchedule(void (*body)(Schedule&)) {
 }
 
 // Readers beside a writer that replaces the entry, deletes it and puts in another.
-template <int kReaders, Watch kWatch = Watch::kNo>
+template <int kReaders, Watched kWatched = Watched::kNo>
 void ReadBesideWrite(Schedule& s) {
-  World world(s, kWatch);
+  World world(s, kWatched);
   world.Attached([&] { world.Set(kOut, 0); });
   for (int who = 0; who < kReaders; ++who) {
     s.Spawn("reader", [&] {
@@ -175,20 +173,20 @@ void ReadBesideWrite(Schedule& s) {
 
 TEST(SysDictScheduleTest, B120_ReadersBesideAWriter) {
   ExpectEverySchedule(ReadBesideWrite<1>);
-  ExpectComplete(Explore(Base(Options::Exhaustive(1)), ReadBesideWrite<1, Watch::kYes>));
-  ExpectOk(Explore(Base(Options::Random(4000)), ReadBesideWrite<1, Watch::kYes>));
-  ExpectPct(ReadBesideWrite<1, Watch::kYes>, 10'000, Base);
+  ExpectComplete(Explore(Base(Options::Exhaustive(1)), ReadBesideWrite<1, Watched::kYes>));
+  ExpectOk(Explore(Base(Options::Random(4000)), ReadBesideWrite<1, Watched::kYes>));
+  ExpectPct(ReadBesideWrite<1, Watched::kYes>, 10'000, Base);
 }
 
 TEST(SysDictScheduleTest, B120_ThreeReadersBesideAWriter) {
-  ExpectPct(ReadBesideWrite<3, Watch::kYes>, 4000, Base);
+  ExpectPct(ReadBesideWrite<3, Watched::kYes>, 4000, Base);
 }
 
 // Writers of one name, each with another one of its own: nothing is lost, and each owned reference goes once.
-template <int kWriters, Watch kWatch = Watch::kNo>
+template <int kWriters, Watched kWatched = Watched::kNo>
 void Writers(Schedule& s) {
   static constexpr const char* kOwn[] = {"a", "b", "c", "d"};
-  World world(s, kWatch);
+  World world(s, kWatched);
   for (int who = 0; who < kWriters; ++who) {
     s.Spawn(kOwn[who], [&, who] {
       world.Attached([&] {
@@ -209,16 +207,16 @@ void Writers(Schedule& s) {
 
 TEST(SysDictScheduleTest, B120_TwoWriters) {
   ExpectEverySchedule(Writers<2>);
-  ExpectPct(Writers<2, Watch::kYes>, 10'000, Base);
+  ExpectPct(Writers<2, Watched::kYes>, 10'000, Base);
 }
 
 // More names than the table has room for, so that it grows under one of them.
-TEST(SysDictScheduleTest, B120_FourWriters) { ExpectPct(Writers<4, Watch::kYes>, 4000, Base); }
+TEST(SysDictScheduleTest, B120_FourWriters) { ExpectPct(Writers<4, Watched::kYes>, 4000, Base); }
 
 // The table is full: the writer moves everything to a bigger one under the reader, but for the name that was deleted.
-template <size_t kSlots, int kTurns, Watch kWatch = Watch::kNo>
+template <size_t kSlots, int kTurns, Watched kWatched = Watched::kNo>
 void GrowBesideRead(Schedule& s) {
-  World world(s, kWatch, kSlots);
+  World world(s, kWatched, kSlots);
   constexpr size_t kHalf = kSlots / 2;
   world.Attached([&] {
     for (size_t i = 0; i < kHalf; ++i) world.Set("name" + std::to_string(i), 3);
@@ -250,8 +248,8 @@ void GrowBesideRead(Schedule& s) {
 
 TEST(SysDictScheduleTest, B120_GrowingUnderAReader) {
   ExpectEverySchedule(GrowBesideRead<4, 1>);
-  ExpectComplete(Explore(Base(Options::Exhaustive(1)), GrowBesideRead<4, 1, Watch::kYes>));
-  ExpectPct(GrowBesideRead<4, 3, Watch::kYes>, 4000, Base);
+  ExpectComplete(Explore(Base(Options::Exhaustive(1)), GrowBesideRead<4, 1, Watched::kYes>));
+  ExpectPct(GrowBesideRead<4, 3, Watched::kYes>, 4000, Base);
 }
 
 TEST(SysDictScheduleTest, B120_GrowingFromTheShippedSize) {

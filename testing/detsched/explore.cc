@@ -103,7 +103,8 @@ Options WithEnvironment(Options options) {
       options.pct_guarantee = static_cast<double>(percent) / 100;
       options.max_seconds = seconds;
     }
-  } else if (options.strategy == Strategy::kExhaustive && options.preemption_bound != Options::kUnlimited) {
+  } else if (options.strategy == Strategy::kExhaustive && options.preemption_bound != Options::kUnlimited &&
+             !options.bound_is_claim) {
     const int bound = static_cast<int>(NumberOf("PYRT_DETSCHED_PREEMPTIONS", 0));
     if (bound > options.preemption_bound) {
       options.preemption_bound = bound;

@@ -41,6 +41,8 @@ struct Options {
   // Exhaustive only: preemptions in one schedule, or the environment's PYRT_DETSCHED_PREEMPTIONS if they are more (switches away from a fiber that could go on; switches at
   // CpuRelax and YieldCpu are free).
   int preemption_bound = 2;
+  // Exhaustive only: the environment asks in vain, because the claim is about as many preemptions and no more.
+  bool bound_is_claim = false;
   // Exhaustive only: leave out schedules that differ from an explored one only in the order of independent
   // steps. Ignored if the schedule has an Invariant, which sees that order. See README.md.
   bool sleep_sets = true;

@@ -299,6 +299,9 @@ TEST(SearchScheduleTest, TheEnvironmentDeepensSearches) {
   EXPECT_TRUE(deepened.deepened && deepened.complete);
   EXPECT_EQ(deepened.schedules, at_two);
   EXPECT_FALSE(ExploreCounting(WithoutReduction(2), 2, 5).deepened);
+  Options claim = shallow;
+  claim.bound_is_claim = true;
+  EXPECT_EQ(ExploreCounting(claim, 2, 5).schedules, at_one);
   EXPECT_FALSE(ExploreCounting(WithoutReduction(Options::kUnlimited), 2, 5).deepened);
   ::setenv("PYRT_DETSCHED_PREEMPTIONS", "30", 1);
   ::setenv("PYRT_DETSCHED_SECONDS", "1", 1);
