@@ -23,19 +23,6 @@ extern "C" __attribute__((used)) inline const char* __tsan_default_options() { r
 
 namespace pyrt::inline PYRT_VARIANT {
 
-// AddressSanitizer: its quarantine grows, and its allocator has locks that a fork copies as they are.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kAsan = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-inline constexpr bool kAsan = true;
-#else
-inline constexpr bool kAsan = false;
-#endif
-#else
-inline constexpr bool kAsan = false;
-#endif
-
 // Polls for a state.
 template <typename Predicate>
 bool Eventually(Predicate holds) {

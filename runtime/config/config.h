@@ -54,6 +54,17 @@
 #define PYRT_TSAN 0
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define PYRT_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PYRT_ASAN 1
+#endif
+#endif
+#ifndef PYRT_ASAN
+#define PYRT_ASAN 0
+#endif
+
 // Whether locks are announced to ThreadSanitizer: not on fibers, which it would take for one thread.
 #if PYRT_TSAN && !PYRT_DETSCHED
 #define PYRT_TSAN_HOOKS 1
@@ -72,6 +83,9 @@ inline constexpr bool kDetsched = PYRT_DETSCHED != 0;
 
 // True under ThreadSanitizer, which sees neither membarrier nor stand-alone fences.
 inline constexpr bool kTsan = PYRT_TSAN != 0;
+
+// True under AddressSanitizer, whose quarantine grows, and whose allocator has locks that a fork copies as they are.
+inline constexpr bool kAsan = PYRT_ASAN != 0;
 
 // True where PYRT_DCHECK is checked.
 #ifdef NDEBUG

@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "pyrt/runtime/sync/platform.h"
-#include "pyrt/testing/detsched/internal/sanitizers.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT::detsched {
@@ -182,7 +181,7 @@ TEST(SearchScheduleTest, SleepSetsLoseNoOutcome) {
   std::mt19937 random(20240607);
   uint64_t with = 0;
   uint64_t without = 0;
-  const int programs = PYRT_ASAN || PYRT_TSAN ? 40 : 400;  // the sanitizers take twenty times as long
+  const int programs = kAsan || kTsan ? 40 : 400;  // the sanitizers take twenty times as long
   for (int i = 0; i < programs; ++i) {
     const Program program = RandomProgram(random);
     for (const int bound : {0, 1, 2, Options::kUnlimited}) {
@@ -212,7 +211,7 @@ TEST(SearchScheduleTest, SleepSetsLoseNoOutcome) {
 // Random walks stay within what exhaustive search finds, and find the whole of it before long.
 TEST(SearchScheduleTest, RandomAndPctFindTheOutcomesThatExist) {
   std::mt19937 random(7);
-  const int programs = PYRT_ASAN || PYRT_TSAN ? 2 : 20;
+  const int programs = kAsan || kTsan ? 2 : 20;
   for (int i = 0; i < programs; ++i) {
     const Program program = RandomProgram(random);
     Options options = Options::Exhaustive(Options::kUnlimited);

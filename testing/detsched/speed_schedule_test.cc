@@ -6,7 +6,6 @@
 #include <ctime>
 
 #include "pyrt/runtime/sync/platform.h"
-#include "pyrt/testing/detsched/internal/sanitizers.h"
 #include "pyrt/testing/detsched/scheduler.h"
 
 namespace pyrt::inline PYRT_VARIANT::detsched {

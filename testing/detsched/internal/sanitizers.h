@@ -1,20 +1,9 @@
-// Which sanitizer this is built with, and its interface to fibers.
+// The sanitizers' interfaces to fibers.
 
 #ifndef PYRT_TESTING_DETSCHED_INTERNAL_SANITIZERS_H_
 #define PYRT_TESTING_DETSCHED_INTERNAL_SANITIZERS_H_
 
 #include "pyrt/runtime/config/config.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define PYRT_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define PYRT_ASAN 1
-#endif
-#endif
-#ifndef PYRT_ASAN
-#define PYRT_ASAN 0
-#endif
 
 #if PYRT_ASAN
 #include <sanitizer/asan_interface.h>
