@@ -31,14 +31,37 @@ class CriticalSectionScheduleTest : public ::testing::Test {
   }
 };
 
+// What threads do in the innermost section of a mutex, where they do not detach: one at a time, and the mutex is locked.
+class Section {
+ public:
+  // `watched`: after each step.
+  Section(Schedule& schedule, const Mutex& mutex, bool watched) : watched_(watched) {
+    if (!watched) return;
+    schedule.Invariant("one thread in a section, and it has the mutex",
+                       [&] { return inside_ == 0 || (inside_ == 1 && mutex.IsLocked()); });
+  }
+  void Work(int times = 1) {
+    ++inside_;
+    guarded_.Set(guarded_.Get() + times);
+    if (watched_) detsched::Point("inside");
+    --inside_;
+  }
+  int done() const { return guarded_.Get(); }
+
+ private:
+  const bool watched_;
+  int inside_ = 0;  // the model's
+  Plain<int> guarded_{0};
+};
+
 // Two threads, or four, in pairs of sections of opposite orders. `early`: states are made before the threads
 // start.
 Result ExploreOppositeOrders(const Options& options, int threads, bool early) {
   return Explore(Base(options), [=](Schedule& schedule) {
     World world;
-    world.CheckEachStep(schedule, options);
+    const bool watched = world.CheckEachStep(schedule, options);
     Mutex first, second;
-    Plain<int> a{0}, b{0};
+    Section a(schedule, first, watched), b(schedule, second, watched);
     for (int who = 0; who < threads; ++who) {
       const bool forward = who % 2 == 0;
       ThreadState* const made = early ? world.threads.New(Whence::kThreading) : nullptr;
@@ -53,11 +76,9 @@ Result ExploreOppositeOrders(const Options& options, int threads, bool early) {
           CriticalSection outer(forward ? first : second);
           {
             CriticalSection inner(forward ? second : first);
-            Plain<int>& mine = forward ? b : a;  // of the innermost mutex
-            mine.Set(mine.Get() + 1);
+            (forward ? b : a).Work();  // of the innermost mutex
           }
-          Plain<int>& mine = forward ? a : b;
-          mine.Set(mine.Get() + 1);
+          (forward ? a : b).Work();
         }
         if (made != nullptr) {
           thread.Detach();
@@ -67,7 +88,7 @@ Result ExploreOppositeOrders(const Options& options, int threads, bool early) {
       });
     }
     schedule.Run();
-    DETSCHED_CHECK(a.Get() == threads && b.Get() == threads);
+    DETSCHED_CHECK(a.done() == threads && b.done() == threads);
     DETSCHED_CHECK(!first.IsLocked() && !second.IsLocked());
     world.DeleteAll();
   });
@@ -75,6 +96,7 @@ Result ExploreOppositeOrders(const Options& options, int threads, bool early) {
 
 TEST_F(CriticalSectionScheduleTest, B017_SectionsInOppositeOrdersEverySchedule) {
   ExpectComplete(ExploreOppositeOrders(EverySchedule(/*stale_reads=*/2), 2, /*early=*/true));
+  ExpectComplete(ExploreOppositeOrders(EveryStep(), 2, /*early=*/true));
 }
 
 TEST_F(CriticalSectionScheduleTest, B017_SectionsInOppositeOrdersDoNotDeadlock) {
@@ -91,9 +113,9 @@ TEST_F(CriticalSectionScheduleTest, B017_SectionsInOppositeOrdersDoNotDeadlock) 
 Result ExploreStopInsideASection(const Options& options, int waiters) {
   return Explore(Base(options), [=](Schedule& schedule) {
     World world;
-    world.CheckEachStep(schedule, options);
+    const bool watched = world.CheckEachStep(schedule, options);
     Mutex mutex;
-    Plain<int> guarded{0};
+    Section guarded(schedule, mutex, watched);
     detsched::Name(&mutex, "mutex");
     const auto spawn = [&](const char* name, std::function<void(ThreadState&)> body) {
       ThreadState* const thread = world.threads.New(Whence::kThreading);
@@ -109,7 +131,7 @@ Result ExploreStopInsideASection(const Options& options, int waiters) {
       spawn("waiter", [&](ThreadState& thread) {
         {
           CriticalSection section(mutex);
-          guarded.Set(guarded.Get() + 1);
+          guarded.Work();
           // Longer than who waits puts up with: the next unlock hands over.
           detsched::AdvanceTime(2 * kNanosPerMilli);
         }
@@ -125,13 +147,13 @@ Result ExploreStopInsideASection(const Options& options, int waiters) {
       {
         CriticalSection inside(mutex);
         DETSCHED_CHECK(!inside.begun());
-        guarded.Set(guarded.Get() + 100);
+        guarded.Work(100);
       }
       world.Starting();
       stop.Start();
     });
     schedule.Run();
-    DETSCHED_CHECK(guarded.Get() == 100 + waiters);
+    DETSCHED_CHECK(guarded.done() == 100 + waiters);
     DETSCHED_CHECK(!mutex.IsLocked());
     world.DeleteAll();
   });
@@ -139,6 +161,7 @@ Result ExploreStopInsideASection(const Options& options, int waiters) {
 
 TEST_F(CriticalSectionScheduleTest, gh_148953_AStopInsideASectionEverySchedule) {
   ExpectComplete(ExploreStopInsideASection(EverySchedule(), 1));
+  ExpectComplete(ExploreStopInsideASection(EveryStep(), 1));
 }
 
 TEST_F(CriticalSectionScheduleTest, gh_148953_AStopInsideASectionWhoseMutexIsHandedOver) {

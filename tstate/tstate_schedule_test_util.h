@@ -118,9 +118,11 @@ struct ScheduleWorld {
     return !kGilEnabled || attached <= 1;
   }
   // After each step. An invariant switches sleep sets off, so that an exhaustive search must want to do without them.
-  void CheckEachStep(detsched::Schedule& schedule, const detsched::Options& options) {
-    if (options.strategy == detsched::Strategy::kExhaustive && options.sleep_sets) return;
+  // Whether it is looked at, and a scenario may add its own.
+  bool CheckEachStep(detsched::Schedule& schedule, const detsched::Options& options) {
+    if (options.strategy == detsched::Strategy::kExhaustive && options.sleep_sets) return false;
     schedule.Invariant("a stopped world is one thread's", [this] { return Excludes(); });
+    return true;
   }
 
   void CheckPristine() {
