@@ -58,6 +58,14 @@ void Expect(Options options, void (*body)(Schedule&)) {
   }
 }
 
+// A life is hundreds of turns: few enough for every CI run, and `tools/campaign walks` for the rest.
+void ExpectSampled(
+    void (*body)(Schedule&), Options (*with)(Options) = [](Options options) { return options; }) {
+  for (const Options& options : {Options::Random(1000), Options::Pct(2, 2000), Options::Pct(3, 1000)}) {
+    Expect(with(options), body);
+  }
+}
+
 // A thread that the runtime did not start. Joined at the end of the scope, unless it may hang.
 class Foreign {
  public:
@@ -117,9 +125,7 @@ void EndedElsewhere(Schedule& s) {
 
 TEST(RuntimeScheduleTest, EB41_EndedOnAnotherThread) {
   Expect(Exhaustive(2), EndedElsewhere);
-  Expect(Options::Random(1500), EndedElsewhere);
-  Expect(Options::Pct(2, 2000), EndedElsewhere);
-  Expect(Options::Pct(3, 3000), EndedElsewhere);
+  ExpectSampled(EndedElsewhere);
 }
 
 // ---- Two ends at once: one happens, the other comes too late.
@@ -146,9 +152,7 @@ void EndedTwice(Schedule& s) {
 
 TEST(RuntimeScheduleTest, RE1_EndedByTwoThreadsAtOnce) {
   Expect(Exhaustive(2), EndedTwice);
-  Expect(Options::Random(1500), EndedTwice);
-  Expect(Options::Pct(2, 2000), EndedTwice);
-  Expect(Options::Pct(3, 3000), EndedTwice);
+  ExpectSampled(EndedTwice);
 }
 
 // ---- An end right after the start, by a thread that only sees that the runtime is there: it happens.
@@ -175,9 +179,7 @@ void EndedWhileTheStartReturns(Schedule& s) {
 
 TEST(RuntimeScheduleTest, RT12_AnEndRightAfterTheStartIsNotLost) {
   Expect(Exhaustive(2), EndedWhileTheStartReturns);
-  Expect(Options::Random(1500), EndedWhileTheStartReturns);
-  Expect(Options::Pct(2, 2000), EndedWhileTheStartReturns);
-  Expect(Options::Pct(3, 1500), EndedWhileTheStartReturns);
+  ExpectSampled(EndedWhileTheStartReturns);
 }
 
 // ---- A thread that the runtime did not start makes an interpreter and ends it, while the runtime ends and with it every
@@ -209,9 +211,7 @@ void InterpretersAndTheEnd(Schedule& s) {
 
 TEST(RuntimeScheduleTest, LC16_AnInterpreterIsEndedByOneThread) {
   Expect(Exhaustive(2), InterpretersAndTheEnd);
-  Expect(Options::Random(1500), InterpretersAndTheEnd);
-  Expect(Options::Pct(2, 2000), InterpretersAndTheEnd);
-  Expect(Options::Pct(3, 3000), InterpretersAndTheEnd);
+  ExpectSampled(InterpretersAndTheEnd);
 }
 
 // ---- Threads: what must be joined has run to its end, a daemon may hang, a start that comes too late fails.
@@ -256,9 +256,7 @@ Options WithFailedStarts(Options options) {
 
 TEST(RuntimeScheduleTest, LC12_ThreadsAreJoinedAndDaemonsAreLeft) {
   Expect(WithFailedStarts(Exhaustive(1)), ThreadsAndTheEnd);
-  Expect(WithFailedStarts(Options::Random(1500)), ThreadsAndTheEnd);
-  Expect(WithFailedStarts(Options::Pct(2, 2000)), ThreadsAndTheEnd);
-  Expect(WithFailedStarts(Options::Pct(3, 3000)), ThreadsAndTheEnd);
+  ExpectSampled(ThreadsAndTheEnd, WithFailedStarts);
 }
 
 // A daemon dies in native code, where it is detached, or never comes back from there, while another one works: the end
@@ -343,9 +341,7 @@ void ForkFromAWorker(Schedule& s) {
 TEST(RuntimeScheduleTest, B029_ForkFromAWorkerWhileOthersRun) {
   Expect(WithFork(Exhaustive(2)), ForkFromAWorker<false>);
   Expect(WithFork(Exhaustive(1)), ForkFromAWorker<true>);
-  Expect(WithFork(Options::Random(2000)), ForkFromAWorker<true>);
-  Expect(WithFork(Options::Pct(2, 2000)), ForkFromAWorker<true>);
-  Expect(WithFork(Options::Pct(3, 2000)), ForkFromAWorker<true>);
+  ExpectSampled(ForkFromAWorker<true>, WithFork);
 }
 
 }  // namespace
