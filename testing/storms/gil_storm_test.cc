@@ -64,7 +64,7 @@ void Churn(const Budget& budget) {
   EXPECT_EQ(gil.Stats().waiting, 0u);
   // On one CPU a thread may be done before the next one runs.
   if (std::thread::hardware_concurrency() > 1) {
-    EXPECT_GT(gil.Stats().switches, threads + threads / 16) << "nobody has met anybody";
+    EXPECT_GT(gil.Stats().switches, threads) << "nobody has met anybody";
   }
   std::cout << threads << " threads, " << gil.Stats().switches << " switches" << std::endl;
 }
