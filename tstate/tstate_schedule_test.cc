@@ -825,16 +825,11 @@ TEST_F(StopScheduleTest, AThreadThatDiesDetachedHoldsNobodyUp) {
   every_step.stale_reads = 0;
   expect_complete(every_step, {.wish = Wish::kStop});
   expect_complete(every_step, {.wish = Wish::kStopAll});
-  for (const bool polls : {false, true}) {
-    expect_complete(every_step, {.wish = Wish::kHandshake, .wishes = 2, .polls = polls});
-  }
-  expect_complete(EverySchedule(/*stale_reads=*/0), {.wish = Wish::kStop, .polls = true});
+  expect_complete(every_step, {.wish = Wish::kHandshake, .wishes = 2, .polls = true});
   Options one_preemption = EveryStep();
   one_preemption.preemption_bound = 1;
-  for (const bool polls : {false, true}) {
-    expect_complete(one_preemption,
-                    {.wish = Wish::kStop, .wishes = 2, .polls = polls, .death = detsched::Death::kExit});
-  }
+  expect_complete(one_preemption,
+                  {.wish = Wish::kStop, .wishes = 2, .polls = true, .death = detsched::Death::kExit});
 }
 
 // What the protocol does not promise, so that the scenario above is seen to look.
