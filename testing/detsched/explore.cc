@@ -241,9 +241,9 @@ class Exploration {
   bool Enough() {
     const bool late =
         options_.max_seconds != 0 && result_.schedules % 64 == 0 && Seconds() >= options_.max_seconds;
-    if (late || result_.schedules < options_.max_schedules) return late;
-    return options_.pct_guarantee == 0 || options_.strategy != Strategy::kPct ||
-           Guaranteed() >= options_.pct_guarantee;
+    const bool many = result_.schedules >= options_.max_schedules;
+    if (options_.strategy != Strategy::kPct || options_.pct_guarantee == 0) return many || late;
+    return many && (late || Guaranteed() >= options_.pct_guarantee);
   }
 
   double Seconds() const {

@@ -38,8 +38,8 @@ struct Options {
   // Steps of one schedule; more is a livelock.
   uint32_t max_steps = 20'000;
 
-  // Exhaustive only: preemptions in one schedule, or the environment's PYRT_DETSCHED_PREEMPTIONS if they are more (switches away from a fiber that could go on; switches at
-  // CpuRelax and YieldCpu are free).
+  // Exhaustive only: preemptions in one schedule, or the environment's PYRT_DETSCHED_PREEMPTIONS if they are more
+  // (switches away from a fiber that could go on; switches at CpuRelax and YieldCpu are free).
   int preemption_bound = 2;
   // Exhaustive only: the environment asks in vain, because the claim is about as many preemptions and no more.
   bool bound_is_claim = false;
@@ -49,10 +49,10 @@ struct Options {
 
   // Pct only: the depth of the bugs that are looked for, 1 to 3 and more.
   int pct_depth = 3;
-  // Pct only: goes on after max_schedules until Result::guaranteed is as much, 0 to 1.
+  // Pct only: goes on after max_schedules until Result::guaranteed is as much, 0 to 1, or max_seconds have passed.
   double pct_guarantee = 0;
 
-  // Ends after as many seconds, unfinished; 0: never. For pct_guarantee and exhaustive searches that cannot know their end.
+  // Ends after as many seconds, unfinished; 0: never.
   double max_seconds = 0;
 
   // Loads may return older values. `stale_reads` bounds how often in one schedule: kUnlimited, or 2 for
