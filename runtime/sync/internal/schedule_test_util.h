@@ -73,13 +73,13 @@ inline void ExpectAllHold(const std::vector<Scenario>& scenarios) {
   }
 }
 
-// The same scenario by PCT: bugs of depth two and three, each with 99 %, or what three seconds give.
+// The same scenario by PCT: bugs of depth two and three, each with 99 %, or what a second gives.
 inline void AddSampled(std::vector<Scenario>& scenarios, const char* name,
                        const std::function<void(detsched::Schedule&)>& body,
                        const std::function<void(detsched::Options&)>& mishaps = nullptr) {
   for (detsched::Options options : {detsched::Options::Pct(2, 2'000), detsched::Options::Pct(3, 50'000)}) {
     options.pct_guarantee = 0.99;
-    options.max_seconds = 3;
+    options.max_seconds = 1;
     if (mishaps != nullptr) mishaps(options);
     scenarios.push_back({name, options, body});
   }
